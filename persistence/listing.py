@@ -33,7 +33,7 @@ class ExecutionFilter:
     """Which executions a list holds: all conditions must hold, an empty one always does.
 
     `workflow` is an id or a name. Ranges include their begin and exclude their end, but for that of ids, which includes
-    both: all ids that begin alike are one.
+    both: all ids that begin alike are one. `source` is the execution that they were made from.
     """
 
     workflow: str = ""
@@ -48,6 +48,7 @@ class ExecutionFilter:
     ended_until: datetime | None = None
     lowest_id: UUID | None = None
     highest_id: UUID | None = None
+    source: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from uuid import UUID
 
 import msgspec
 
+from persistence.lineage import Lineage
 from persistence.signals import Signal
 from persistence.usage import Usage
 from persistence.waits import Wait as Wait  # what steps hold is known by this module, too
@@ -231,7 +232,7 @@ class Execution(msgspec.Struct, frozen=True):
     `usage` is what its attempts that have ended used, None for nothing.
     `failure` is a JSON object with code, message, details, step_path, step_iteration, retryable, stack_trace. `ending`
     is the end that is decided, from then until it has come. `pause` is there while it is PAUSED. `mail` is how many
-    binding messages it was ever sent.
+    binding messages it was ever sent. `lineage` is that of one which was made from another execution.
     `unreadable` names the columns that the store holds and that cannot be read; something empty stands in their place.
     """
 
@@ -269,6 +270,7 @@ class Execution(msgspec.Struct, frozen=True):
     usage: Usage | None = None
     unreadable: tuple[str, ...] = ()
     reopened_seq: int = 0
+    lineage: Lineage | None = None
 
 
 StepKey = tuple[str, int]

@@ -207,6 +207,13 @@ class ExecutionRepository(Protocol):
         """
         ...
 
+    async def list_forks(self, scope: Scope, execution_id: UUID, limit: int) -> Sequence[Execution]:
+        """Return the rows of up to `limit` executions that were made from this one, newest first.
+
+        Also of one that is not there any more, or never was.
+        """
+        ...
+
     async def list_executions(
         self, scope: Scope, where: ExecutionFilter, order: ExecutionOrder, after: PageKey | None, limit: int
     ) -> Sequence[Execution]:

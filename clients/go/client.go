@@ -378,6 +378,40 @@ func (c *Client) Retry(ctx context.Context, executionID string, options *RetryOp
 	return response.GetExecution(), err
 }
 
+// ForkOptions says what is otherwise in an execution that is made from another one; what is not given is as it was.
+type ForkOptions struct {
+	// RequestID is the id of the request; without one the client makes it.
+	RequestID string
+	// Input is the input of the new execution, as for Execute.
+	Input any
+	// Revision is the one that it runs; 0 is the latest.
+	Revision *int32
+	// ValidateOnly only asks what does not fit.
+	ValidateOnly bool
+}
+
+// Fork makes a new execution of an existing one, which stays as it is. With ValidateOnly the response only has the checks:
+// what is recorded and does not fit; else the error is ErrFailedPrecondition, FORK_NOT_FITTING, where there are some.
+func (c *Client) Fork(
+	ctx context.Context, executionID string, options *ForkOptions,
+) (*flowkeepv1.ForkExecutionResponse, error) {
+	var set ForkOptions
+	if options != nil {
+		set = *options
+	}
+	request := &flowkeepv1.ForkExecutionRequest{
+		ExecutionId: executionID, RequestId: requestID(set.RequestID), Revision: set.Revision, ValidateOnly: set.ValidateOnly,
+	}
+	if set.Input != nil {
+		given, err := toStruct(set.Input, "input")
+		if err != nil {
+			return nil, err
+		}
+		request.Input = given
+	}
+	return call(ctx, c, c.executions.ForkExecution, request, c.timeout)
+}
+
 // Result waits for the end of an execution and reads its result into what target points to, as encoding/json does; nil
 // leaves it unread. The error is an *ExecutionFailedError when it ended otherwise than COMPLETED, or one of Watch.
 func (c *Client) Result(ctx context.Context, executionID string, target any) error {

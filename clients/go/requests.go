@@ -49,6 +49,8 @@ type Filters struct {
 	EndedFrom         time.Time
 	EndedBefore       time.Time
 	ExecutionIDPrefix string
+	// SourceExecutionID is the id of the execution that they were made from.
+	SourceExecutionID string
 }
 
 // ListOptions says which executions to list, in which order, and how much of each; by default all, newest first, BASIC.
@@ -109,6 +111,7 @@ func (f Filters) message() *flowkeepv1.ExecutionFilter {
 		CreateTime:        timeRange(f.CreatedFrom, f.CreatedBefore),
 		EndTime:           timeRange(f.EndedFrom, f.EndedBefore),
 		ExecutionIdPrefix: f.ExecutionIDPrefix,
+		SourceExecutionId: f.SourceExecutionID,
 	}
 }
 

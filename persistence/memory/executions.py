@@ -89,6 +89,12 @@ class MemoryExecutions:
         )
         return sorted(each for each in found if after is None or each[0] > after)[:limit]
 
+    async def list_forks(self, scope: Scope, execution_id: UUID, limit: int) -> Sequence[Execution]:
+        """See ExecutionRepository."""
+        return await self.list_executions(
+            scope, ExecutionFilter(source=execution_id), ExecutionOrder.NEWEST, None, limit
+        )
+
     async def list_executions(
         self, scope: Scope, where: ExecutionFilter, order: ExecutionOrder, after: PageKey | None, limit: int
     ) -> Sequence[Execution]:
@@ -264,6 +270,7 @@ def _matches(execution: Execution, where: ExecutionFilter) -> bool:
         and where.correlation_id in ("", execution.correlation_id)
         and _within(execution.create_time, where.created_from, where.created_until)
         and _within(execution.end_time, where.ended_from, where.ended_until)
+        and (where.source is None or (execution.lineage is not None and where.source == execution.lineage.source))
         and (where.lowest_id is None or where.lowest_id <= execution.id)
         and (where.highest_id is None or execution.id <= where.highest_id)
     )

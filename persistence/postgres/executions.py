@@ -31,7 +31,7 @@ from persistence.postgres import mending, records
 from persistence.postgres.connection import Database, Session, is_of_a_row, rendered
 from persistence.postgres.details import chosen_within, detail_within, outcome, without_details
 from persistence.postgres.records import EXECUTION_COLUMNS, selected
-from persistence.postgres.tables import CORRELATION_HASH, OWNER_HASH, executions
+from persistence.postgres.tables import CORRELATION_HASH, OWNER_HASH, SOURCE, executions
 from persistence.postgres.workflows import canonical_id
 
 _columns = executions.c
@@ -41,6 +41,10 @@ _OUTCOME = f"""
 SELECT {selected(EXECUTION_COLUMNS)}, result FROM executions WHERE {_IN_SCOPE}"""  # noqa: S608 - our own columns
 _IS_THERE = f"SELECT true FROM executions WHERE {_IN_SCOPE}"  # noqa: S608 - our own condition
 _GET = f"SELECT {selected(EXECUTION_COLUMNS)} FROM executions WHERE {_IN_SCOPE}"  # noqa: S608 - our own columns
+
+_FORKS = f"""
+SELECT {selected(EXECUTION_COLUMNS)} FROM executions WHERE org_id = $1 AND {SOURCE} = $2 AND lineage IS NOT NULL
+AND ($3::text IS NULL OR owner = $3) ORDER BY id DESC LIMIT $4"""  # noqa: S608 - our own columns
 
 # Those that are deleted and have executions still among them; of these there are few.
 _WORKFLOWS = """
@@ -145,6 +149,12 @@ class PostgresExecutions:
             await self._row(session, scope, execution_id)
             rows = await session.fetch(_ITEM_STEPS, scope.org, execution_id, position, list(items), *chosen, limit)
         return [(StepPlace(row["position"], records.numbers(row["items"])), row["path"]) for row in rows]
+
+    async def list_forks(self, scope: Scope, execution_id: UUID, limit: int) -> Sequence[Execution]:
+        """See ExecutionRepository."""
+        async with self._database.session() as session:
+            rows = await session.fetch(_FORKS, scope.org, str(execution_id), scope.owner, limit)
+        return [mending.execution(row) for row in rows]
 
     def _reading(self, org: str, is_much: float) -> AbstractAsyncContextManager[Session]:
         """Lend a connection all of whose reads see the same moment; where there may be much to read, to few at once."""
@@ -256,6 +266,8 @@ def _conditions(org: str, where: ExecutionFilter) -> list[ColumnElement[bool]]:
     if where.labels:
         wanted = cast(cast(records.encoded(dict(where.labels)).decode(), Text), JSONB)
         conditions += [_columns.labels.contains(wanted), _predicate("labels <> '{}'")]
+    if where.source is not None:
+        conditions += [literal_column(SOURCE, Text) == str(where.source), _predicate("lineage IS NOT NULL")]
     if where.lowest_id is not None:
         conditions.append(_columns.id >= where.lowest_id)
     if where.highest_id is not None:

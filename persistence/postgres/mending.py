@@ -44,6 +44,7 @@ _EXECUTION: Mapping[str, tuple[Callable[[Any], bool], Any]] = {
     "ending": (_optional(records.ending), None),
     "pause": (_optional(records.pause), None),
     "usage": (_optional(records.usage), None),
+    "lineage": (_optional(records.lineage), None),
 }
 _MESSAGE: Mapping[str, tuple[Callable[[Any], bool], Any]] = {
     "create_time": (_time, NO_TIME),

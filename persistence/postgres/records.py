@@ -18,6 +18,7 @@ import msgspec
 from sqlalchemy import DateTime
 
 from persistence.errors import PersistenceError
+from persistence.lineage import Lineage
 from persistence.model import (
     FINAL_STATES,
     Edit,
@@ -41,7 +42,7 @@ EXECUTION_COLUMNS = (
     "tags", "labels", "correlation_id", "request_id", "scheduled_time", "start_time", "end_time", "deadline_time",
     "progress", "steps_total", "steps_completed", "steps_failed", "steps_skipped", "steps_running", "steps_cancelled",
     "last_seq", "failure", "ending", "pause", "mail", "incarnation", "epoch", "wake_time", "deaths", "bytes", "run",
-    "usage", "reopened_seq",
+    "usage", "reopened_seq", "lineage",
 )  # fmt: skip
 MESSAGE_COLUMNS = ("id", "kind", "create_time", "sender", "body")
 STEP_COLUMNS = (
@@ -67,6 +68,7 @@ _decode_labels = msgspec.json.Decoder(dict[str, str]).decode
 _decode_wait = msgspec.json.Decoder(Wait).decode
 _decode_usage = msgspec.json.Decoder(Usage).decode
 _decode_pause = msgspec.json.Decoder(Pause).decode
+_decode_lineage = msgspec.json.Decoder(Lineage).decode
 _encode = msgspec.json.encode
 _strict = json.JSONEncoder(allow_nan=False)
 _EXECUTION_STATES = {state.value: state for state in ExecutionState}
@@ -170,6 +172,7 @@ def execution(row: asyncpg.Record | Mapping[str, Any]) -> Execution:
         run=row["run"],
         usage=None if row["usage"] is None else usage(row["usage"]),
         reopened_seq=row["reopened_seq"] or 0,
+        lineage=None if row["lineage"] is None else lineage(row["lineage"]),
     )
     if not 0.0 <= found.timeout <= LONGEST_TIMEOUT or UNREADABLE_TIME in (
         found.create_time,
@@ -259,6 +262,11 @@ def pause(text: str) -> Pause:
     found = _decode_pause(text)
     found.time.astimezone(UTC)  # a message holds the years 1 to 9999 of UTC
     return found
+
+
+def lineage(text: str) -> Lineage:
+    """Return where an execution comes from. Raises msgspec.DecodeError when it is nothing of ours."""
+    return _decode_lineage(text)
 
 
 def signals(text: str | None) -> tuple[Signal, ...]:

@@ -46,6 +46,8 @@ _ORG = String(256)
 # Such texts may be long, and nobody asks for their order: an index of their hash, with the org in it, is enough.
 CORRELATION_HASH = "hashtextextended(correlation_id, hashtextextended(org_id, 0))"
 OWNER_HASH = "hashtextextended(owner, hashtextextended(org_id, 0))"
+SOURCE = "(lineage->>'source')"
+"""Id of the execution that one was made from, as an index has it."""
 
 
 def _names(states: object) -> str:
@@ -161,6 +163,7 @@ executions = Table(
     Column("pause", JSONB, comment="Of a PAUSED one: by, reason, time, is_hard, stops_deadline; or NULL."),
     Column("signals", JSONB, comment="Signals that no step has taken: id, name, payload, sender, time, size; or NULL."),
     Column("reopened_seq", BigInteger, comment="Number of the event with which its run began; NULL in the first."),
+    Column("lineage", JSONB, comment="Of one that was made from another one: source, seq, step_path; or NULL."),
     PrimaryKeyConstraint("org_id", "id", name="executions_pkey"),
     CheckConstraint(
         "CASE WHEN end_time IS NOT NULL THEN ending IS NULL WHEN state = 'CANCELLING' THEN ending IS NOT NULL"
@@ -206,6 +209,7 @@ executions = Table(
         postgresql_ops={"labels": "jsonb_path_ops"},
         postgresql_where=text("labels <> '{}'"),
     ),
+    Index("executions_forks", "org_id", text(SOURCE), "id", postgresql_where=text("lineage IS NOT NULL")),
     # These serve the engine, which drives the executions of all orgs; every other index holds the org.
     Index(
         "executions_claimable",

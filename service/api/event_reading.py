@@ -13,8 +13,10 @@ from flowkeep import payload
 from flowkeep.v1 import event_pb2 as pb
 from flowkeep.v1.execution_pb2 import Execution as ExecutionMessage
 from flowkeep.v1.execution_pb2 import Failure as FailureMessage
+from flowkeep.v1.execution_pb2 import Lineage as LineageMessage
 from flowkeep.v1.execution_pb2 import StepCounts as StepCountsMessage
 from flowkeep.v1.execution_pb2 import Wait as WaitMessage
+from persistence.lineage import Lineage
 from persistence.model import Edit, ExecutionState, StepCounts, Wait, WaitKind
 from persistence.model import Event as StoredEvent
 from persistence.signals import Signal
@@ -50,7 +52,13 @@ def _counts(told: StepCountsMessage) -> StepCounts:
 
 def _created(told: pb.ExecutionCreated) -> events.Created:
     scheduled = _optional(told, "scheduled_time")
-    return events.Created(told.workflow_id, told.workflow_name, told.revision, told.owner, scheduled)
+    lineage = _lineage(told.lineage) if told.HasField("lineage") else None
+    return events.Created(told.workflow_id, told.workflow_name, told.revision, told.owner, scheduled, lineage)
+
+
+def _lineage(told: LineageMessage) -> Lineage:
+    source = UUID(told.source_execution_id)
+    return Lineage(source, told.source_seq, told.source_step_path, told.source_step_iteration)
 
 
 def _started(told: pb.ExecutionStarted) -> events.Started:

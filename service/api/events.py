@@ -13,10 +13,12 @@ from google.protobuf.message import DecodeError, Message
 from flowkeep import payload
 from flowkeep.v1 import event_pb2 as pb
 from flowkeep.v1.execution_pb2 import Execution as ExecutionMessage
+from flowkeep.v1.execution_pb2 import Lineage as LineageMessage
 from flowkeep.v1.execution_pb2 import StepCounts as StepCountsMessage
 from flowkeep.v1.execution_pb2 import Usage as UsageMessage
 from flowkeep.v1.execution_pb2 import Wait as WaitMessage
 from flowkeep.v1.execution_pb2 import WorkerWait
+from persistence.lineage import Lineage
 from persistence.model import LARGE_PAYLOAD, ExecutionState, StepCounts, Wait, WaitKind
 from persistence.model import Event as StoredEvent
 from persistence.signals import Signal
@@ -38,6 +40,7 @@ _INPUT, _STARTED_ITERATION = tag(pb.StepStarted, "input"), tag(pb.StepStarted, "
 _OUTPUT, _COMPLETED_ITERATION = tag(pb.StepCompleted, "output"), tag(pb.StepCompleted, "iteration")
 _COMPLETED_USAGE = tag(pb.StepCompleted, "usage")
 _RESULT, _SCHEDULED = tag(pb.ExecutionFinished, "result"), tag(pb.ExecutionCreated, "scheduled_time")
+_LINEAGE = tag(pb.ExecutionCreated, "lineage")
 
 _STATES = {state: ExecutionMessage.State.Value(f"STATE_{state.value}") for state in ExecutionState}
 
@@ -140,6 +143,16 @@ def wait_message(wait: Wait) -> WaitMessage:
             message.signal.name, message.signal.every = wait.signals[0], wait.every
             message.signal.names.extend(wait.signals)
     return message
+
+
+def lineage_message(lineage: Lineage) -> LineageMessage:
+    """Return the message of where an execution comes from."""
+    return LineageMessage(
+        source_execution_id=str(lineage.source),
+        source_seq=lineage.seq,
+        source_step_path=lineage.step_path,
+        source_step_iteration=lineage.step_iteration,
+    )
 
 
 def _put_worker_wait(target: WorkerWait, wait: Wait) -> None:
@@ -277,6 +290,8 @@ def _created(body: events.Created) -> Content:
     content = _creation_of(body.workflow_id, body.workflow_name, body.revision, body.owner)
     if body.scheduled_time is not None:
         content += _field(_SCHEDULED, timestamp(body.scheduled_time))
+    if body.lineage is not None:
+        content += _field(_LINEAGE, lineage_message(body.lineage))
     return "created", content, b""
 
 

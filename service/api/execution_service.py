@@ -42,6 +42,7 @@ from service.api.executions import (
 )
 from service.api.explanations import ExplainCalls
 from service.api.filters import count_limit, execution_filter, execution_order, sort_kind, sort_value, step_filter
+from service.api.forks import ForkCalls
 from service.api.identity import current_identity
 from service.api.large import Batch
 from service.api.page_tokens import PageTokens, wrong_token
@@ -77,10 +78,7 @@ ANSWER_MARGIN = 0.25
 
 _SNAPSHOT = tag(pb.WatchExecutionResponse, "snapshot")
 _OF_SNAPSHOT = tag(pb.Snapshot, "execution")
-_GOT, _LISTED = (
-    tag(pb.GetExecutionResponse, "execution"),
-    tag(pb.ListExecutionsResponse, "executions"),
-)
+_GOT, _LISTED = tag(pb.GetExecutionResponse, "execution"), tag(pb.ListExecutionsResponse, "executions")
 _STEPS_LISTED, _STEP_GOT = tag(pb.ListStepsResponse, "steps"), tag(pb.GetStepResponse, "step")
 
 
@@ -97,7 +95,7 @@ Read = TypeVar("Read", bound=_HasOmitted)
 Made = TypeVar("Made")
 
 
-class ExecutionServicer(ControlCalls, ExplainCalls, ExecutionServiceServicer):
+class ExecutionServicer(ControlCalls, ExplainCalls, ForkCalls, ExecutionServiceServicer):
     """Executions over gRPC."""
 
     def __init__(
@@ -174,7 +172,8 @@ class ExecutionServicer(ControlCalls, ExplainCalls, ExecutionServiceServicer):
         if request.view == EXECUTION_VIEW_BASIC:
             message = execution_message(await self._repository.get_execution(scope, execution_id))
             return pb.GetExecutionResponse(execution=message)
-        return _around(_GOT, (await self._full(scope, execution_id)).message)
+        full = await self._full(scope, execution_id)
+        return _around(_GOT, await self._with_forks(full.message, scope, execution_id))
 
     async def _as_it_was(
         self, scope: Scope, execution_id: UUID, request: pb.GetExecutionRequest

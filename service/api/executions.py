@@ -20,7 +20,7 @@ from persistence.model import (
 from persistence.transition import Created
 from service.api.definitions import EncodedDefinitions
 from service.api.encoded import Encoded, tag
-from service.api.events import put_counts, usage_message
+from service.api.events import lineage_message, put_counts, usage_message
 from service.api.failures import stored_failure
 from service.api.steps import Sight, fill, outline, payloads, step_state
 from service.api.times import put_span, put_time
@@ -97,6 +97,8 @@ def execution_message(execution: Execution) -> ExecutionMessage:
     message.run = execution.run
     if execution.pause is not None:
         put_pause(message.pause, execution.pause)
+    if execution.lineage is not None:
+        message.lineage.CopyFrom(lineage_message(execution.lineage))
     if execution.usage is not None:
         message.usage.CopyFrom(usage_message(execution.usage))
     if execution.tags:

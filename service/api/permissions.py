@@ -32,6 +32,7 @@ PERMISSIONS: Mapping[str, str] = {
     "/flowkeep.v1.ExecutionService/Resume": "executions.control",
     "/flowkeep.v1.ExecutionService/Terminate": "executions.cancel",
     "/flowkeep.v1.ExecutionService/Retry": "executions.execute",
+    "/flowkeep.v1.ExecutionService/ForkExecution": "executions.execute",
     "/flowkeep.v1.ExecutionService/SignalExecution": "executions.signal",
     "/flowkeep.v1.ExecutionService/WatchExecution": READ_EXECUTIONS,
     "/flowkeep.v1.NotificationService/ListNotifications": "notifications.read",

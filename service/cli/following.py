@@ -36,6 +36,16 @@ def name_started(session: Session, started: ExecuteResponse) -> None:
     show(plain(f"{started_text(started)}: {execution.execution_id}"))
 
 
+def name_forked(session: Session, execution: Execution, source: str, *, created: bool) -> None:
+    """Say which execution was made of another one, as `name_started` does."""
+    if session.json:
+        named = {"execution_id": execution.execution_id, "created": created}
+        print(json.dumps({"started": named}), file=sys.stderr)
+        return
+    what = "Made" if created else "This request had made"
+    show(plain(f"{what} of {source} (revision {execution.revision}): {execution.execution_id}"))
+
+
 def started_text(started: ExecuteResponse) -> str:
     """Return what was started, and whether by an earlier call of the same request."""
     what = "Started" if started.created else "This request had started"

@@ -23,6 +23,7 @@ _MODULES = (
     "service.cli.functions",
     "service.cli.executions",
     "service.cli.control",
+    "service.cli.fork",
     "service.cli.signalling",
     "service.cli.notifications",
     "service.cli.tasks",

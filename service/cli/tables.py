@@ -216,7 +216,8 @@ def _execution_facts(execution: Execution) -> Facts:
         ("Correlation id", plain(execution.correlation_id)),
         ("Request id", plain(execution.request_id)),
         ("Child of", plain(execution.lineage.parent_execution_id)),
-        ("Made from", plain(execution.lineage.source_execution_id)),
+        ("Made from", _source_text(execution)),
+        ("Forks", _forks_text(execution)),
         ("Used", usage_text(execution.usage)),
         ("Unreadable", _unreadable(execution)),
     )
@@ -231,6 +232,25 @@ def _pause_text(execution: Execution) -> Text:
     told = [since, *(["what ran was stopped"] if pause.hard else [])]
     told += ["the deadline waits"] if pause.stop_deadline else []
     return plain(", ".join(told) + (f": {pause.reason}" if pause.reason else ""))
+
+
+def _source_text(execution: Execution) -> Text:
+    """Return what it was made from, and from which step."""
+    lineage = execution.lineage
+    if not lineage.source_execution_id:
+        return Text()
+    step = f", from {lineage.source_step_path}" if lineage.source_step_path else ""
+    return plain(f"{lineage.source_execution_id}, as after event {lineage.source_seq}{step}")
+
+
+def _forks_text(execution: Execution) -> Text:
+    """Return what was made from it, one on a line."""
+    shown = (
+        f"{fork.execution_id} {short_name(Execution.State.DESCRIPTOR, fork.state)}"
+        + (f", from {fork.source_step_path}" if fork.source_step_path else "")
+        for fork in execution.forks
+    )
+    return plain("\n".join(shown))
 
 
 def _unreadable(kept: Execution | Workflow) -> Text:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -35,6 +34,8 @@ from persistence.transition import Created, NewExecution
 from service.engine.batches import READS, Meanings, Resolve, at_a_time
 from service.engine.begun import UNCLEAR, Begun, Doubtful, cost, is_another, kept_or_refused, outcome_of
 from service.engine.definition import Definition
+from service.engine.first_plan import first_plan
+from service.engine.forks import Forks
 from service.engine.ids import uuid7
 from service.engine.parsing import check_input
 from service.engine.payload import normalise, normalising
@@ -43,8 +44,6 @@ from service.engine.planning.planner import Plan
 from service.engine.planning.state import initial
 from service.engine.requests import StartRequest, asked, content_hash, equivalents
 from service.engine.retries import Retries
-from service.engine.row import row
-from service.engine.running.parking import parked_until
 from service.engine.running.runner import Runner
 from service.engine.slices import Slicing, in_one_go, in_slices
 from service.engine.violations import ValidationError, Violation
@@ -72,6 +71,7 @@ class Executions:
         self._new_id = new_id
         self._mended = mended
         self.retries = Retries(repository, workflows, runner)
+        self.forks = Forks(repository, workflows, runner, new_id)
 
     async def execute(self, scope: Scope, owner: str, request: StartRequest) -> Created:
         """Keep a new execution and drive it if there is room, or return the one that the request id started before.
@@ -307,20 +307,9 @@ class Executions:
     def _first_plan(
         self, execution: Execution, definition: Definition, payload: Mapping[str, Any]
     ) -> tuple[Execution, Plan]:
-        """Return the row as it is inserted, and what goes with it: with room, the start rides in the same commit."""
-        now = execution.create_time
-        accepted = planner.apply(definition, initial(execution, payload, self._runner.name), happenings.Accepted(now))
-        if execution.scheduled_time is not None or not self._runner.has_place(execution.org, execution.owner):
-            wake = execution.scheduled_time or now
-            return row(execution, accepted, None, wake), accepted
-        latest = self._runner.context.clock.latest()
-        started = planner.apply(definition, accepted.state, happenings.Started(now), latest=latest)
-        self._runner.turns.spend(execution.workflow_id, started.work)
-        both = dataclasses.replace(started, events=accepted.events + started.events)
-        park_after = self._runner.context.settings.park_after
-        parked = None if started.is_partial else parked_until(started.state, now, park_after)
-        owner = None if parked is not None or started.state.state.is_end else self._runner.incarnation
-        return row(execution, both, owner, parked), both
+        happening = happenings.Accepted(execution.create_time)
+        accepted = planner.apply(definition, initial(execution, payload, self._runner.name), happening)
+        return first_plan(self._runner, execution, definition, accepted)
 
 
 def _clean(request: StartRequest) -> StartRequest:

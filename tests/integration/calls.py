@@ -56,6 +56,7 @@ BY_EXECUTION = (
     "Cancel",
     "Terminate",
     "Retry",
+    "ForkExecution",
     "SignalExecution",
     "WatchExecution",
 )

@@ -108,6 +108,7 @@ class Script(ExecutionServiceServicer, WorkflowServiceServicer):
         return await self._answer(request, context, None)
 
     SignalExecution = CreateWorkflow
+    ForkExecution = CreateWorkflow
     Retry = Pause = Resume = Terminate = Cancel = UpdateWorkflow = DeleteWorkflow = ApplyWorkflows = CreateWorkflow
 
     # The stubs declare these abstract; no test calls them.

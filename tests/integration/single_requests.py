@@ -140,6 +140,12 @@ ROWS: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({**E, "skip": {"path": "a\0"}}, "skip.path"),
         ({**E, "timeout": Duration(seconds=-1)}, "timeout"),
     ],
+    "ForkExecution": [
+        (E, "EXECUTION_NOT_FOUND"),
+        ({**E, "validate_only": True}, "EXECUTION_NOT_FOUND"),
+        ({**E, "revision": -1}, "revision"),
+        ({**E, "request_id": "a" * 129}, "request_id"),
+    ],
     "WatchExecution": [
         (E, "EXECUTION_NOT_FOUND"),
         ({**E, "snapshot": True}, "EXECUTION_NOT_FOUND"),

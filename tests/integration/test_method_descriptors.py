@@ -222,6 +222,7 @@ def _requests(workflow: str, execution_id: str) -> dict[str, Message]:
         "Terminate": executions_pb.TerminateRequest(execution_id=execution_id),
         "SignalExecution": executions_pb.SignalExecutionRequest(execution_id=execution_id, name="paid"),
         "Retry": executions_pb.RetryRequest(execution_id=execution_id),
+        "ForkExecution": executions_pb.ForkExecutionRequest(execution_id=execution_id),
         "WatchExecution": executions_pb.WatchExecutionRequest(execution_id=execution_id),
         "DeleteWorkflow": workflows_pb.DeleteWorkflowRequest(workflow="other"),
     }

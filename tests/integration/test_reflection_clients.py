@@ -186,6 +186,9 @@ async def _use_every_rpc(session: Session) -> None:
     retried = await session.call(run, "Retry", execution_id=waiting, reason="after all")
     assert (retried["execution"]["run"], retried["execution"]["state"]) == (2, "STATE_RUNNING")
     await session.call(run, "Cancel", execution_id=waiting, reason="by hand")
+    forked = await session.call(run, "ForkExecution", execution_id=waiting)
+    assert forked["execution"]["lineage"]["source_execution_id"] == waiting
+    await session.call(run, "Terminate", execution_id=forked["execution"]["execution_id"])
     assert await session.call(work, "DeleteWorkflow", workflow="waiting") == {}
 
     told = "NotificationService"

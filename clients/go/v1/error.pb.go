@@ -113,6 +113,9 @@ const (
 	// FAILED_PRECONDITION. The execution is in a state in which that cannot be asked of it; the message says what would be
 	// right. Metadata: `{"execution_id": "…", "state": "RUNNING"}`.
 	ErrorReason_ERROR_REASON_EXECUTION_STATE ErrorReason = 38
+	// FAILED_PRECONDITION. What is recorded of the execution does not fit what is to be made of it; the message names it, and
+	// says what would be right. Metadata: `{"execution_id": "…", "checks": "2"}`.
+	ErrorReason_ERROR_REASON_FORK_NOT_FITTING ErrorReason = 54
 	// RESOURCE_EXHAUSTED. The execution keeps as many signals as it may that no step has taken: 100, or 256 KiB of their
 	// payloads. Nothing was kept. Metadata: `{"execution_id": "…"}`.
 	ErrorReason_ERROR_REASON_SIGNALS_FULL ErrorReason = 64
@@ -166,6 +169,7 @@ var (
 		36: "ERROR_REASON_TASK_NOT_ASSIGNED",
 		37: "ERROR_REASON_HANDLER_EXISTS",
 		38: "ERROR_REASON_EXECUTION_STATE",
+		54: "ERROR_REASON_FORK_NOT_FITTING",
 		64: "ERROR_REASON_SIGNALS_FULL",
 		65: "ERROR_REASON_CORRELATION_AMBIGUOUS",
 		70: "ERROR_REASON_STEP_NOT_RETRIED",
@@ -210,6 +214,7 @@ var (
 		"ERROR_REASON_TASK_NOT_ASSIGNED":     36,
 		"ERROR_REASON_HANDLER_EXISTS":        37,
 		"ERROR_REASON_EXECUTION_STATE":       38,
+		"ERROR_REASON_FORK_NOT_FITTING":      54,
 		"ERROR_REASON_SIGNALS_FULL":          64,
 		"ERROR_REASON_CORRELATION_AMBIGUOUS": 65,
 		"ERROR_REASON_STEP_NOT_RETRIED":      70,
@@ -247,7 +252,7 @@ var File_flowkeep_v1_error_proto protoreflect.FileDescriptor
 
 const file_flowkeep_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"\x17flowkeep/v1/error.proto\x12\vflowkeep.v1*\x9c\v\n" +
+	"\x17flowkeep/v1/error.proto\x12\vflowkeep.v1*\xbf\v\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bERROR_REASON_INVALID_FIELDS\x10\x01\x12\"\n" +
@@ -288,7 +293,8 @@ const file_flowkeep_v1_error_proto_rawDesc = "" +
 	"\x19ERROR_REASON_TASK_CLAIMED\x10#\x12\"\n" +
 	"\x1eERROR_REASON_TASK_NOT_ASSIGNED\x10$\x12\x1f\n" +
 	"\x1bERROR_REASON_HANDLER_EXISTS\x10%\x12 \n" +
-	"\x1cERROR_REASON_EXECUTION_STATE\x10&\x12\x1d\n" +
+	"\x1cERROR_REASON_EXECUTION_STATE\x10&\x12!\n" +
+	"\x1dERROR_REASON_FORK_NOT_FITTING\x106\x12\x1d\n" +
 	"\x19ERROR_REASON_SIGNALS_FULL\x10@\x12&\n" +
 	"\"ERROR_REASON_CORRELATION_AMBIGUOUS\x10A\x12!\n" +
 	"\x1dERROR_REASON_STEP_NOT_RETRIED\x10FB2\n" +

@@ -424,6 +424,8 @@ type ExecutionCreated struct {
 	Owner string `protobuf:"bytes,4,opt,name=owner,proto3" json:"owner,omitempty"`
 	// Output only. When the execution will start, if a start delay was given.
 	ScheduledTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=scheduled_time,json=scheduledTime,proto3" json:"scheduled_time,omitempty"`
+	// Output only. Where the execution comes from, if it was made from another one.
+	Lineage       *Lineage `protobuf:"bytes,6,opt,name=lineage,proto3" json:"lineage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -489,6 +491,13 @@ func (x *ExecutionCreated) GetOwner() string {
 func (x *ExecutionCreated) GetScheduledTime() *timestamppb.Timestamp {
 	if x != nil {
 		return x.ScheduledTime
+	}
+	return nil
+}
+
+func (x *ExecutionCreated) GetLineage() *Lineage {
+	if x != nil {
+		return x.Lineage
 	}
 	return nil
 }
@@ -1913,14 +1922,15 @@ const file_flowkeep_v1_event_proto_rawDesc = "" +
 	"cancelling\x12<\n" +
 	"\bfinished\x18\x19 \x01(\v2\x1e.flowkeep.v1.ExecutionFinishedH\x00R\bfinished\x12<\n" +
 	"\breopened\x18\x1a \x01(\v2\x1e.flowkeep.v1.ExecutionReopenedH\x00R\breopenedB\x06\n" +
-	"\x04kind\"\xcd\x01\n" +
+	"\x04kind\"\xfd\x01\n" +
 	"\x10ExecutionCreated\x12\x1f\n" +
 	"\vworkflow_id\x18\x01 \x01(\tR\n" +
 	"workflowId\x12#\n" +
 	"\rworkflow_name\x18\x02 \x01(\tR\fworkflowName\x12\x1a\n" +
 	"\brevision\x18\x03 \x01(\x05R\brevision\x12\x14\n" +
 	"\x05owner\x18\x04 \x01(\tR\x05owner\x12A\n" +
-	"\x0escheduled_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\rscheduledTime\"S\n" +
+	"\x0escheduled_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\rscheduledTime\x12.\n" +
+	"\alineage\x18\x06 \x01(\v2\x14.flowkeep.v1.LineageR\alineage\"S\n" +
 	"\x10ExecutionStarted\x12?\n" +
 	"\rdeadline_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\fdeadlineTime\"\xba\x01\n" +
 	"\vStepStarted\x12\x12\n" +
@@ -2061,12 +2071,13 @@ var file_flowkeep_v1_event_proto_goTypes = []any{
 	(*StepEdit)(nil),              // 18: flowkeep.v1.StepEdit
 	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
 	(*StepCounts)(nil),            // 20: flowkeep.v1.StepCounts
-	(*structpb.Struct)(nil),       // 21: google.protobuf.Struct
-	(*Wait)(nil),                  // 22: flowkeep.v1.Wait
-	(*structpb.Value)(nil),        // 23: google.protobuf.Value
-	(*Usage)(nil),                 // 24: flowkeep.v1.Usage
-	(*Failure)(nil),               // 25: flowkeep.v1.Failure
-	(Execution_State)(0),          // 26: flowkeep.v1.Execution.State
+	(*Lineage)(nil),               // 21: flowkeep.v1.Lineage
+	(*structpb.Struct)(nil),       // 22: google.protobuf.Struct
+	(*Wait)(nil),                  // 23: flowkeep.v1.Wait
+	(*structpb.Value)(nil),        // 24: google.protobuf.Value
+	(*Usage)(nil),                 // 25: flowkeep.v1.Usage
+	(*Failure)(nil),               // 26: flowkeep.v1.Failure
+	(Execution_State)(0),          // 27: flowkeep.v1.Execution.State
 }
 var file_flowkeep_v1_event_proto_depIdxs = []int32{
 	19, // 0: flowkeep.v1.ExecutionEvent.time:type_name -> google.protobuf.Timestamp
@@ -2089,36 +2100,37 @@ var file_flowkeep_v1_event_proto_depIdxs = []int32{
 	16, // 17: flowkeep.v1.ExecutionEvent.finished:type_name -> flowkeep.v1.ExecutionFinished
 	17, // 18: flowkeep.v1.ExecutionEvent.reopened:type_name -> flowkeep.v1.ExecutionReopened
 	19, // 19: flowkeep.v1.ExecutionCreated.scheduled_time:type_name -> google.protobuf.Timestamp
-	19, // 20: flowkeep.v1.ExecutionStarted.deadline_time:type_name -> google.protobuf.Timestamp
-	21, // 21: flowkeep.v1.StepStarted.input:type_name -> google.protobuf.Struct
-	22, // 22: flowkeep.v1.StepWaiting.wait:type_name -> flowkeep.v1.Wait
-	23, // 23: flowkeep.v1.StepWaiting.output:type_name -> google.protobuf.Value
-	24, // 24: flowkeep.v1.StepWaiting.usage:type_name -> flowkeep.v1.Usage
-	25, // 25: flowkeep.v1.StepRetrying.failure:type_name -> flowkeep.v1.Failure
-	19, // 26: flowkeep.v1.StepRetrying.retry_time:type_name -> google.protobuf.Timestamp
-	24, // 27: flowkeep.v1.StepRetrying.usage:type_name -> flowkeep.v1.Usage
-	23, // 28: flowkeep.v1.StepCompleted.output:type_name -> google.protobuf.Value
-	24, // 29: flowkeep.v1.StepCompleted.usage:type_name -> flowkeep.v1.Usage
-	25, // 30: flowkeep.v1.StepFailed.failure:type_name -> flowkeep.v1.Failure
-	24, // 31: flowkeep.v1.StepFailed.usage:type_name -> flowkeep.v1.Usage
-	25, // 32: flowkeep.v1.StepCancelled.failure:type_name -> flowkeep.v1.Failure
-	24, // 33: flowkeep.v1.StepCancelled.usage:type_name -> flowkeep.v1.Usage
-	21, // 34: flowkeep.v1.VariablesAssigned.vars:type_name -> google.protobuf.Struct
-	19, // 35: flowkeep.v1.ExecutionResumed.deadline_time:type_name -> google.protobuf.Timestamp
-	21, // 36: flowkeep.v1.SignalReceived.payload:type_name -> google.protobuf.Struct
-	19, // 37: flowkeep.v1.SignalReceived.send_time:type_name -> google.protobuf.Timestamp
-	26, // 38: flowkeep.v1.ExecutionFinished.state:type_name -> flowkeep.v1.Execution.State
-	23, // 39: flowkeep.v1.ExecutionFinished.result:type_name -> google.protobuf.Value
-	25, // 40: flowkeep.v1.ExecutionFinished.failure:type_name -> flowkeep.v1.Failure
-	19, // 41: flowkeep.v1.ExecutionReopened.deadline_time:type_name -> google.protobuf.Timestamp
-	18, // 42: flowkeep.v1.ExecutionReopened.edit:type_name -> flowkeep.v1.StepEdit
-	21, // 43: flowkeep.v1.StepEdit.input:type_name -> google.protobuf.Struct
-	23, // 44: flowkeep.v1.StepEdit.output:type_name -> google.protobuf.Value
-	45, // [45:45] is the sub-list for method output_type
-	45, // [45:45] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	21, // 20: flowkeep.v1.ExecutionCreated.lineage:type_name -> flowkeep.v1.Lineage
+	19, // 21: flowkeep.v1.ExecutionStarted.deadline_time:type_name -> google.protobuf.Timestamp
+	22, // 22: flowkeep.v1.StepStarted.input:type_name -> google.protobuf.Struct
+	23, // 23: flowkeep.v1.StepWaiting.wait:type_name -> flowkeep.v1.Wait
+	24, // 24: flowkeep.v1.StepWaiting.output:type_name -> google.protobuf.Value
+	25, // 25: flowkeep.v1.StepWaiting.usage:type_name -> flowkeep.v1.Usage
+	26, // 26: flowkeep.v1.StepRetrying.failure:type_name -> flowkeep.v1.Failure
+	19, // 27: flowkeep.v1.StepRetrying.retry_time:type_name -> google.protobuf.Timestamp
+	25, // 28: flowkeep.v1.StepRetrying.usage:type_name -> flowkeep.v1.Usage
+	24, // 29: flowkeep.v1.StepCompleted.output:type_name -> google.protobuf.Value
+	25, // 30: flowkeep.v1.StepCompleted.usage:type_name -> flowkeep.v1.Usage
+	26, // 31: flowkeep.v1.StepFailed.failure:type_name -> flowkeep.v1.Failure
+	25, // 32: flowkeep.v1.StepFailed.usage:type_name -> flowkeep.v1.Usage
+	26, // 33: flowkeep.v1.StepCancelled.failure:type_name -> flowkeep.v1.Failure
+	25, // 34: flowkeep.v1.StepCancelled.usage:type_name -> flowkeep.v1.Usage
+	22, // 35: flowkeep.v1.VariablesAssigned.vars:type_name -> google.protobuf.Struct
+	19, // 36: flowkeep.v1.ExecutionResumed.deadline_time:type_name -> google.protobuf.Timestamp
+	22, // 37: flowkeep.v1.SignalReceived.payload:type_name -> google.protobuf.Struct
+	19, // 38: flowkeep.v1.SignalReceived.send_time:type_name -> google.protobuf.Timestamp
+	27, // 39: flowkeep.v1.ExecutionFinished.state:type_name -> flowkeep.v1.Execution.State
+	24, // 40: flowkeep.v1.ExecutionFinished.result:type_name -> google.protobuf.Value
+	26, // 41: flowkeep.v1.ExecutionFinished.failure:type_name -> flowkeep.v1.Failure
+	19, // 42: flowkeep.v1.ExecutionReopened.deadline_time:type_name -> google.protobuf.Timestamp
+	18, // 43: flowkeep.v1.ExecutionReopened.edit:type_name -> flowkeep.v1.StepEdit
+	22, // 44: flowkeep.v1.StepEdit.input:type_name -> google.protobuf.Struct
+	24, // 45: flowkeep.v1.StepEdit.output:type_name -> google.protobuf.Value
+	46, // [46:46] is the sub-list for method output_type
+	46, // [46:46] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_flowkeep_v1_event_proto_init() }

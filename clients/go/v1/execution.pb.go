@@ -675,7 +675,11 @@ type Execution struct {
 	// Output only. Whether there are more steps than `steps` holds.
 	StepsOmitted bool `protobuf:"varint,33,opt,name=steps_omitted,json=stepsOmitted,proto3" json:"steps_omitted,omitempty"`
 	// Output only. How it is paused; present while it is PAUSED.
-	Pause         *ExecutionPause `protobuf:"bytes,35,opt,name=pause,proto3" json:"pause,omitempty"`
+	Pause *ExecutionPause `protobuf:"bytes,35,opt,name=pause,proto3" json:"pause,omitempty"`
+	// Output only. The executions that the caller may see and that were made from this one by `ForkExecution`, newest first,
+	// at most 20; `ListExecutions` with `source_execution_id` has them all. Only in the view FULL of `GetExecution`, and
+	// not with `at_seq`.
+	Forks         []*Fork `protobuf:"bytes,36,rep,name=forks,proto3" json:"forks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -955,6 +959,13 @@ func (x *Execution) GetStepsOmitted() bool {
 func (x *Execution) GetPause() *ExecutionPause {
 	if x != nil {
 		return x.Pause
+	}
+	return nil
+}
+
+func (x *Execution) GetForks() []*Fork {
+	if x != nil {
+		return x.Forks
 	}
 	return nil
 }
@@ -2323,16 +2334,18 @@ type Lineage struct {
 	ParentExecutionId string `protobuf:"bytes,1,opt,name=parent_execution_id,json=parentExecutionId,proto3" json:"parent_execution_id,omitempty"`
 	// Output only. The step of the parent.
 	ParentStepPath string `protobuf:"bytes,2,opt,name=parent_step_path,json=parentStepPath,proto3" json:"parent_step_path,omitempty"`
-	// Output only. The execution that this one replays or forks.
+	// Output only. The execution that this one was made from by `ForkExecution`. It may have been removed since.
 	SourceExecutionId string `protobuf:"bytes,3,opt,name=source_execution_id,json=sourceExecutionId,proto3" json:"source_execution_id,omitempty"`
-	// Output only. The step from which the fork began.
+	// Output only. The step from which the fork began; empty where it began from the beginning.
 	SourceStepPath string `protobuf:"bytes,4,opt,name=source_step_path,json=sourceStepPath,proto3" json:"source_step_path,omitempty"`
 	// Output only. Number of the whole run of the step of the parent, from 1.
 	ParentStepIteration int32 `protobuf:"varint,5,opt,name=parent_step_iteration,json=parentStepIteration,proto3" json:"parent_step_iteration,omitempty"`
 	// Output only. Number of the whole run of the step from which the fork began, from 1.
 	SourceStepIteration int32 `protobuf:"varint,6,opt,name=source_step_iteration,json=sourceStepIteration,proto3" json:"source_step_iteration,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	// Output only. Number of the newest event that the other execution had when this one was made from it.
+	SourceSeq     int64 `protobuf:"varint,7,opt,name=source_seq,json=sourceSeq,proto3" json:"source_seq,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Lineage) Reset() {
@@ -2407,11 +2420,100 @@ func (x *Lineage) GetSourceStepIteration() int32 {
 	return 0
 }
 
+func (x *Lineage) GetSourceSeq() int64 {
+	if x != nil {
+		return x.SourceSeq
+	}
+	return 0
+}
+
+// An execution that was made from another one.
+type Fork struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Output only. Id of the execution.
+	ExecutionId string `protobuf:"bytes,1,opt,name=execution_id,json=executionId,proto3" json:"execution_id,omitempty"`
+	// Output only. Where it stands.
+	State Execution_State `protobuf:"varint,2,opt,name=state,proto3,enum=flowkeep.v1.Execution_State" json:"state,omitempty"`
+	// Output only. Revision of the workflow that it runs.
+	Revision int32 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Output only. When it was accepted.
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	// Output only. The step from which it began; empty where it began from the beginning.
+	SourceStepPath string `protobuf:"bytes,5,opt,name=source_step_path,json=sourceStepPath,proto3" json:"source_step_path,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Fork) Reset() {
+	*x = Fork{}
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Fork) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Fork) ProtoMessage() {}
+
+func (x *Fork) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Fork.ProtoReflect.Descriptor instead.
+func (*Fork) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Fork) GetExecutionId() string {
+	if x != nil {
+		return x.ExecutionId
+	}
+	return ""
+}
+
+func (x *Fork) GetState() Execution_State {
+	if x != nil {
+		return x.State
+	}
+	return Execution_STATE_UNSPECIFIED
+}
+
+func (x *Fork) GetRevision() int32 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *Fork) GetCreateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreateTime
+	}
+	return nil
+}
+
+func (x *Fork) GetSourceStepPath() string {
+	if x != nil {
+		return x.SourceStepPath
+	}
+	return ""
+}
+
 var File_flowkeep_v1_execution_proto protoreflect.FileDescriptor
 
 const file_flowkeep_v1_execution_proto_rawDesc = "" +
 	"\n" +
-	"\x1bflowkeep/v1/execution.proto\x12\vflowkeep.v1\x1a\x1aflowkeep/v1/workflow.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xff\r\n" +
+	"\x1bflowkeep/v1/execution.proto\x12\vflowkeep.v1\x1a\x1aflowkeep/v1/workflow.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa8\x0e\n" +
 	"\tExecution\x12!\n" +
 	"\fexecution_id\x18\x01 \x01(\tR\vexecutionId\x12\x1f\n" +
 	"\vworkflow_id\x18\x02 \x01(\tR\n" +
@@ -2456,7 +2558,8 @@ const file_flowkeep_v1_execution_proto_rawDesc = "" +
 	"\x13definition_withheld\x18\x1f \x01(\bR\x12definitionWithheld\x12\x10\n" +
 	"\x03run\x18  \x01(\x05R\x03run\x12#\n" +
 	"\rsteps_omitted\x18! \x01(\bR\fstepsOmitted\x121\n" +
-	"\x05pause\x18# \x01(\v2\x1b.flowkeep.v1.ExecutionPauseR\x05pause\x1a9\n" +
+	"\x05pause\x18# \x01(\v2\x1b.flowkeep.v1.ExecutionPauseR\x05pause\x12'\n" +
+	"\x05forks\x18$ \x03(\v2\x11.flowkeep.v1.ForkR\x05forks\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd5\x01\n" +
@@ -2588,14 +2691,23 @@ const file_flowkeep_v1_execution_proto_rawDesc = "" +
 	"\finput_tokens\x18\x01 \x01(\x03R\vinputTokens\x12#\n" +
 	"\routput_tokens\x18\x02 \x01(\x03R\foutputTokens\x12\x1f\n" +
 	"\vcost_micros\x18\x03 \x01(\x03R\n" +
-	"costMicros\"\xa5\x02\n" +
+	"costMicros\"\xc4\x02\n" +
 	"\aLineage\x12.\n" +
 	"\x13parent_execution_id\x18\x01 \x01(\tR\x11parentExecutionId\x12(\n" +
 	"\x10parent_step_path\x18\x02 \x01(\tR\x0eparentStepPath\x12.\n" +
 	"\x13source_execution_id\x18\x03 \x01(\tR\x11sourceExecutionId\x12(\n" +
 	"\x10source_step_path\x18\x04 \x01(\tR\x0esourceStepPath\x122\n" +
 	"\x15parent_step_iteration\x18\x05 \x01(\x05R\x13parentStepIteration\x122\n" +
-	"\x15source_step_iteration\x18\x06 \x01(\x05R\x13sourceStepIteration*b\n" +
+	"\x15source_step_iteration\x18\x06 \x01(\x05R\x13sourceStepIteration\x12\x1d\n" +
+	"\n" +
+	"source_seq\x18\a \x01(\x03R\tsourceSeq\"\xe0\x01\n" +
+	"\x04Fork\x12!\n" +
+	"\fexecution_id\x18\x01 \x01(\tR\vexecutionId\x122\n" +
+	"\x05state\x18\x02 \x01(\x0e2\x1c.flowkeep.v1.Execution.StateR\x05state\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x05R\brevision\x12;\n" +
+	"\vcreate_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"createTime\x12(\n" +
+	"\x10source_step_path\x18\x05 \x01(\tR\x0esourceStepPath*b\n" +
 	"\rExecutionView\x12\x1e\n" +
 	"\x1aEXECUTION_VIEW_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14EXECUTION_VIEW_BASIC\x10\x01\x12\x17\n" +
@@ -2684,7 +2796,7 @@ func file_flowkeep_v1_execution_proto_rawDescGZIP() []byte {
 }
 
 var file_flowkeep_v1_execution_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_flowkeep_v1_execution_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_flowkeep_v1_execution_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_flowkeep_v1_execution_proto_goTypes = []any{
 	(ExecutionView)(0),            // 0: flowkeep.v1.ExecutionView
 	(StepView)(0),                 // 1: flowkeep.v1.StepView
@@ -2708,65 +2820,69 @@ var file_flowkeep_v1_execution_proto_goTypes = []any{
 	(*Failure)(nil),               // 19: flowkeep.v1.Failure
 	(*Usage)(nil),                 // 20: flowkeep.v1.Usage
 	(*Lineage)(nil),               // 21: flowkeep.v1.Lineage
-	nil,                           // 22: flowkeep.v1.Execution.LabelsEntry
-	nil,                           // 23: flowkeep.v1.WorkerWait.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 24: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 25: google.protobuf.Duration
-	(*structpb.Struct)(nil),       // 26: google.protobuf.Struct
-	(*structpb.Value)(nil),        // 27: google.protobuf.Value
-	(*WorkflowDefinition)(nil),    // 28: flowkeep.v1.WorkflowDefinition
+	(*Fork)(nil),                  // 22: flowkeep.v1.Fork
+	nil,                           // 23: flowkeep.v1.Execution.LabelsEntry
+	nil,                           // 24: flowkeep.v1.WorkerWait.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 25: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 26: google.protobuf.Duration
+	(*structpb.Struct)(nil),       // 27: google.protobuf.Struct
+	(*structpb.Value)(nil),        // 28: google.protobuf.Value
+	(*WorkflowDefinition)(nil),    // 29: flowkeep.v1.WorkflowDefinition
 }
 var file_flowkeep_v1_execution_proto_depIdxs = []int32{
 	3,  // 0: flowkeep.v1.Execution.state:type_name -> flowkeep.v1.Execution.State
 	7,  // 1: flowkeep.v1.Execution.step_counts:type_name -> flowkeep.v1.StepCounts
-	24, // 2: flowkeep.v1.Execution.create_time:type_name -> google.protobuf.Timestamp
-	24, // 3: flowkeep.v1.Execution.start_time:type_name -> google.protobuf.Timestamp
-	24, // 4: flowkeep.v1.Execution.end_time:type_name -> google.protobuf.Timestamp
-	24, // 5: flowkeep.v1.Execution.deadline_time:type_name -> google.protobuf.Timestamp
-	24, // 6: flowkeep.v1.Execution.scheduled_time:type_name -> google.protobuf.Timestamp
-	25, // 7: flowkeep.v1.Execution.timeout:type_name -> google.protobuf.Duration
-	22, // 8: flowkeep.v1.Execution.labels:type_name -> flowkeep.v1.Execution.LabelsEntry
-	26, // 9: flowkeep.v1.Execution.input:type_name -> google.protobuf.Struct
-	26, // 10: flowkeep.v1.Execution.vars:type_name -> google.protobuf.Struct
-	27, // 11: flowkeep.v1.Execution.result:type_name -> google.protobuf.Value
+	25, // 2: flowkeep.v1.Execution.create_time:type_name -> google.protobuf.Timestamp
+	25, // 3: flowkeep.v1.Execution.start_time:type_name -> google.protobuf.Timestamp
+	25, // 4: flowkeep.v1.Execution.end_time:type_name -> google.protobuf.Timestamp
+	25, // 5: flowkeep.v1.Execution.deadline_time:type_name -> google.protobuf.Timestamp
+	25, // 6: flowkeep.v1.Execution.scheduled_time:type_name -> google.protobuf.Timestamp
+	26, // 7: flowkeep.v1.Execution.timeout:type_name -> google.protobuf.Duration
+	23, // 8: flowkeep.v1.Execution.labels:type_name -> flowkeep.v1.Execution.LabelsEntry
+	27, // 9: flowkeep.v1.Execution.input:type_name -> google.protobuf.Struct
+	27, // 10: flowkeep.v1.Execution.vars:type_name -> google.protobuf.Struct
+	28, // 11: flowkeep.v1.Execution.result:type_name -> google.protobuf.Value
 	19, // 12: flowkeep.v1.Execution.failure:type_name -> flowkeep.v1.Failure
 	8,  // 13: flowkeep.v1.Execution.steps:type_name -> flowkeep.v1.StepExecution
-	28, // 14: flowkeep.v1.Execution.definition:type_name -> flowkeep.v1.WorkflowDefinition
+	29, // 14: flowkeep.v1.Execution.definition:type_name -> flowkeep.v1.WorkflowDefinition
 	20, // 15: flowkeep.v1.Execution.usage:type_name -> flowkeep.v1.Usage
 	21, // 16: flowkeep.v1.Execution.lineage:type_name -> flowkeep.v1.Lineage
 	6,  // 17: flowkeep.v1.Execution.pause:type_name -> flowkeep.v1.ExecutionPause
-	24, // 18: flowkeep.v1.ExecutionPause.pause_time:type_name -> google.protobuf.Timestamp
-	4,  // 19: flowkeep.v1.StepExecution.state:type_name -> flowkeep.v1.StepExecution.State
-	26, // 20: flowkeep.v1.StepExecution.input:type_name -> google.protobuf.Struct
-	27, // 21: flowkeep.v1.StepExecution.output:type_name -> google.protobuf.Value
-	19, // 22: flowkeep.v1.StepExecution.failure:type_name -> flowkeep.v1.Failure
-	24, // 23: flowkeep.v1.StepExecution.start_time:type_name -> google.protobuf.Timestamp
-	24, // 24: flowkeep.v1.StepExecution.end_time:type_name -> google.protobuf.Timestamp
-	9,  // 25: flowkeep.v1.StepExecution.wait:type_name -> flowkeep.v1.Wait
-	25, // 26: flowkeep.v1.StepExecution.duration:type_name -> google.protobuf.Duration
-	18, // 27: flowkeep.v1.StepExecution.failed_attempts:type_name -> flowkeep.v1.FailedAttempt
-	26, // 28: flowkeep.v1.StepExecution.assigned:type_name -> google.protobuf.Struct
-	20, // 29: flowkeep.v1.StepExecution.usage:type_name -> flowkeep.v1.Usage
-	24, // 30: flowkeep.v1.Wait.start_time:type_name -> google.protobuf.Timestamp
-	24, // 31: flowkeep.v1.Wait.wake_time:type_name -> google.protobuf.Timestamp
-	10, // 32: flowkeep.v1.Wait.timer:type_name -> flowkeep.v1.TimerWait
-	11, // 33: flowkeep.v1.Wait.retry:type_name -> flowkeep.v1.RetryWait
-	12, // 34: flowkeep.v1.Wait.slot:type_name -> flowkeep.v1.SlotWait
-	13, // 35: flowkeep.v1.Wait.worker:type_name -> flowkeep.v1.WorkerWait
-	14, // 36: flowkeep.v1.Wait.signal:type_name -> flowkeep.v1.SignalWait
-	15, // 37: flowkeep.v1.Wait.task:type_name -> flowkeep.v1.TaskWait
-	16, // 38: flowkeep.v1.Wait.child:type_name -> flowkeep.v1.ChildWait
-	17, // 39: flowkeep.v1.Wait.breakpoint:type_name -> flowkeep.v1.BreakpointWait
-	23, // 40: flowkeep.v1.WorkerWait.labels:type_name -> flowkeep.v1.WorkerWait.LabelsEntry
-	24, // 41: flowkeep.v1.FailedAttempt.start_time:type_name -> google.protobuf.Timestamp
-	24, // 42: flowkeep.v1.FailedAttempt.end_time:type_name -> google.protobuf.Timestamp
-	19, // 43: flowkeep.v1.FailedAttempt.failure:type_name -> flowkeep.v1.Failure
-	26, // 44: flowkeep.v1.Failure.details:type_name -> google.protobuf.Struct
-	45, // [45:45] is the sub-list for method output_type
-	45, // [45:45] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	22, // 18: flowkeep.v1.Execution.forks:type_name -> flowkeep.v1.Fork
+	25, // 19: flowkeep.v1.ExecutionPause.pause_time:type_name -> google.protobuf.Timestamp
+	4,  // 20: flowkeep.v1.StepExecution.state:type_name -> flowkeep.v1.StepExecution.State
+	27, // 21: flowkeep.v1.StepExecution.input:type_name -> google.protobuf.Struct
+	28, // 22: flowkeep.v1.StepExecution.output:type_name -> google.protobuf.Value
+	19, // 23: flowkeep.v1.StepExecution.failure:type_name -> flowkeep.v1.Failure
+	25, // 24: flowkeep.v1.StepExecution.start_time:type_name -> google.protobuf.Timestamp
+	25, // 25: flowkeep.v1.StepExecution.end_time:type_name -> google.protobuf.Timestamp
+	9,  // 26: flowkeep.v1.StepExecution.wait:type_name -> flowkeep.v1.Wait
+	26, // 27: flowkeep.v1.StepExecution.duration:type_name -> google.protobuf.Duration
+	18, // 28: flowkeep.v1.StepExecution.failed_attempts:type_name -> flowkeep.v1.FailedAttempt
+	27, // 29: flowkeep.v1.StepExecution.assigned:type_name -> google.protobuf.Struct
+	20, // 30: flowkeep.v1.StepExecution.usage:type_name -> flowkeep.v1.Usage
+	25, // 31: flowkeep.v1.Wait.start_time:type_name -> google.protobuf.Timestamp
+	25, // 32: flowkeep.v1.Wait.wake_time:type_name -> google.protobuf.Timestamp
+	10, // 33: flowkeep.v1.Wait.timer:type_name -> flowkeep.v1.TimerWait
+	11, // 34: flowkeep.v1.Wait.retry:type_name -> flowkeep.v1.RetryWait
+	12, // 35: flowkeep.v1.Wait.slot:type_name -> flowkeep.v1.SlotWait
+	13, // 36: flowkeep.v1.Wait.worker:type_name -> flowkeep.v1.WorkerWait
+	14, // 37: flowkeep.v1.Wait.signal:type_name -> flowkeep.v1.SignalWait
+	15, // 38: flowkeep.v1.Wait.task:type_name -> flowkeep.v1.TaskWait
+	16, // 39: flowkeep.v1.Wait.child:type_name -> flowkeep.v1.ChildWait
+	17, // 40: flowkeep.v1.Wait.breakpoint:type_name -> flowkeep.v1.BreakpointWait
+	24, // 41: flowkeep.v1.WorkerWait.labels:type_name -> flowkeep.v1.WorkerWait.LabelsEntry
+	25, // 42: flowkeep.v1.FailedAttempt.start_time:type_name -> google.protobuf.Timestamp
+	25, // 43: flowkeep.v1.FailedAttempt.end_time:type_name -> google.protobuf.Timestamp
+	19, // 44: flowkeep.v1.FailedAttempt.failure:type_name -> flowkeep.v1.Failure
+	27, // 45: flowkeep.v1.Failure.details:type_name -> google.protobuf.Struct
+	3,  // 46: flowkeep.v1.Fork.state:type_name -> flowkeep.v1.Execution.State
+	25, // 47: flowkeep.v1.Fork.create_time:type_name -> google.protobuf.Timestamp
+	48, // [48:48] is the sub-list for method output_type
+	48, // [48:48] is the sub-list for method input_type
+	48, // [48:48] is the sub-list for extension type_name
+	48, // [48:48] is the sub-list for extension extendee
+	0,  // [0:48] is the sub-list for field type_name
 }
 
 func init() { file_flowkeep_v1_execution_proto_init() }
@@ -2799,7 +2915,7 @@ func file_flowkeep_v1_execution_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_flowkeep_v1_execution_proto_rawDesc), len(file_flowkeep_v1_execution_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   19,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

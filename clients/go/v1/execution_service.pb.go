@@ -82,6 +82,55 @@ func (ListExecutionsRequest_Order) EnumDescriptor() ([]byte, []int) {
 	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{6, 0}
 }
 
+// What does not fit. Values may be added.
+type ForkExecutionResponse_Check_Kind int32
+
+const (
+	// Never sent.
+	ForkExecutionResponse_Check_KIND_UNSPECIFIED ForkExecutionResponse_Check_Kind = 0
+	// The recorded input does not meet the `input_schema` of the revision: give another one as `input`.
+	ForkExecutionResponse_Check_KIND_INPUT ForkExecutionResponse_Check_Kind = 1
+)
+
+// Enum value maps for ForkExecutionResponse_Check_Kind.
+var (
+	ForkExecutionResponse_Check_Kind_name = map[int32]string{
+		0: "KIND_UNSPECIFIED",
+		1: "KIND_INPUT",
+	}
+	ForkExecutionResponse_Check_Kind_value = map[string]int32{
+		"KIND_UNSPECIFIED": 0,
+		"KIND_INPUT":       1,
+	}
+)
+
+func (x ForkExecutionResponse_Check_Kind) Enum() *ForkExecutionResponse_Check_Kind {
+	p := new(ForkExecutionResponse_Check_Kind)
+	*p = x
+	return p
+}
+
+func (x ForkExecutionResponse_Check_Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ForkExecutionResponse_Check_Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_flowkeep_v1_execution_service_proto_enumTypes[1].Descriptor()
+}
+
+func (ForkExecutionResponse_Check_Kind) Type() protoreflect.EnumType {
+	return &file_flowkeep_v1_execution_service_proto_enumTypes[1]
+}
+
+func (x ForkExecutionResponse_Check_Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ForkExecutionResponse_Check_Kind.Descriptor instead.
+func (ForkExecutionResponse_Check_Kind) EnumDescriptor() ([]byte, []int) {
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{18, 0, 0}
+}
+
 // What cancelling did. Values may be added.
 type CancelResponse_StepReceipt_Effect int32
 
@@ -140,11 +189,11 @@ func (x CancelResponse_StepReceipt_Effect) String() string {
 }
 
 func (CancelResponse_StepReceipt_Effect) Descriptor() protoreflect.EnumDescriptor {
-	return file_flowkeep_v1_execution_service_proto_enumTypes[1].Descriptor()
+	return file_flowkeep_v1_execution_service_proto_enumTypes[2].Descriptor()
 }
 
 func (CancelResponse_StepReceipt_Effect) Type() protoreflect.EnumType {
-	return &file_flowkeep_v1_execution_service_proto_enumTypes[1]
+	return &file_flowkeep_v1_execution_service_proto_enumTypes[2]
 }
 
 func (x CancelResponse_StepReceipt_Effect) Number() protoreflect.EnumNumber {
@@ -153,7 +202,7 @@ func (x CancelResponse_StepReceipt_Effect) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use CancelResponse_StepReceipt_Effect.Descriptor instead.
 func (CancelResponse_StepReceipt_Effect) EnumDescriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{17, 0, 0}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{19, 0, 0}
 }
 
 // Request of Execute.
@@ -685,6 +734,8 @@ type ExecutionFilter struct {
 	// Optional. Only executions whose ids begin so: at least 8 hexadecimal digits, with or without the dashes of the id.
 	// Ids of about one minute have the first 8 digits in common.
 	ExecutionIdPrefix string `protobuf:"bytes,9,opt,name=execution_id_prefix,json=executionIdPrefix,proto3" json:"execution_id_prefix,omitempty"`
+	// Optional. Only executions that were made from this one by `ForkExecution`; its id.
+	SourceExecutionId string `protobuf:"bytes,10,opt,name=source_execution_id,json=sourceExecutionId,proto3" json:"source_execution_id,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -778,6 +829,13 @@ func (x *ExecutionFilter) GetEndTime() *TimeRange {
 func (x *ExecutionFilter) GetExecutionIdPrefix() string {
 	if x != nil {
 		return x.ExecutionIdPrefix
+	}
+	return ""
+}
+
+func (x *ExecutionFilter) GetSourceExecutionId() string {
+	if x != nil {
+		return x.SourceExecutionId
 	}
 	return ""
 }
@@ -1436,6 +1494,157 @@ func (x *RetryResponse) GetExecution() *Execution {
 	return nil
 }
 
+// Request of ForkExecution.
+type ForkExecutionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. Id of the execution that the new one is made from.
+	ExecutionId string `protobuf:"bytes,1,opt,name=execution_id,json=executionId,proto3" json:"execution_id,omitempty"`
+	// Optional. Id of this request, made by the caller; a UUID is advised. The same id with the same content returns the
+	// first execution as it is now, however often it is sent; with other content, or of another method, ALREADY_EXISTS,
+	// REQUEST_ID_REUSED. It is remembered for at least 30 days, and as long as the new execution is kept. At most 128
+	// characters.
+	RequestId string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Optional. Input of the new execution. Unset means that of the existing one. It must meet the `input_schema` of the
+	// revision.
+	Input *structpb.Struct `protobuf:"bytes,3,opt,name=input,proto3" json:"input,omitempty"`
+	// Optional. Revision that the new execution runs. Unset means that of the existing one, 0 the latest.
+	Revision *int32 `protobuf:"varint,4,opt,name=revision,proto3,oneof" json:"revision,omitempty"`
+	// Optional. Only tell the `checks`, and make nothing.
+	ValidateOnly  bool `protobuf:"varint,5,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForkExecutionRequest) Reset() {
+	*x = ForkExecutionRequest{}
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForkExecutionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForkExecutionRequest) ProtoMessage() {}
+
+func (x *ForkExecutionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForkExecutionRequest.ProtoReflect.Descriptor instead.
+func (*ForkExecutionRequest) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ForkExecutionRequest) GetExecutionId() string {
+	if x != nil {
+		return x.ExecutionId
+	}
+	return ""
+}
+
+func (x *ForkExecutionRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *ForkExecutionRequest) GetInput() *structpb.Struct {
+	if x != nil {
+		return x.Input
+	}
+	return nil
+}
+
+func (x *ForkExecutionRequest) GetRevision() int32 {
+	if x != nil && x.Revision != nil {
+		return *x.Revision
+	}
+	return 0
+}
+
+func (x *ForkExecutionRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+// Response of ForkExecution.
+type ForkExecutionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The new execution. Absent with `validate_only`.
+	Execution *Execution `protobuf:"bytes,1,opt,name=execution,proto3" json:"execution,omitempty"`
+	// Whether this call made the execution. False when the request id was known, and with `validate_only`.
+	Created bool `protobuf:"varint,2,opt,name=created,proto3" json:"created,omitempty"`
+	// What is recorded and does not fit, at most 100, in the order of the definition. Only with `validate_only`: else
+	// there is none, or an error.
+	Checks        []*ForkExecutionResponse_Check `protobuf:"bytes,3,rep,name=checks,proto3" json:"checks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForkExecutionResponse) Reset() {
+	*x = ForkExecutionResponse{}
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForkExecutionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForkExecutionResponse) ProtoMessage() {}
+
+func (x *ForkExecutionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForkExecutionResponse.ProtoReflect.Descriptor instead.
+func (*ForkExecutionResponse) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ForkExecutionResponse) GetExecution() *Execution {
+	if x != nil {
+		return x.Execution
+	}
+	return nil
+}
+
+func (x *ForkExecutionResponse) GetCreated() bool {
+	if x != nil {
+		return x.Created
+	}
+	return false
+}
+
+func (x *ForkExecutionResponse) GetChecks() []*ForkExecutionResponse_Check {
+	if x != nil {
+		return x.Checks
+	}
+	return nil
+}
+
 // Response of Cancel.
 type CancelResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1451,7 +1660,7 @@ type CancelResponse struct {
 
 func (x *CancelResponse) Reset() {
 	*x = CancelResponse{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[17]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1463,7 +1672,7 @@ func (x *CancelResponse) String() string {
 func (*CancelResponse) ProtoMessage() {}
 
 func (x *CancelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[17]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1476,7 +1685,7 @@ func (x *CancelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelResponse.ProtoReflect.Descriptor instead.
 func (*CancelResponse) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{17}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CancelResponse) GetExecution() *Execution {
@@ -1524,7 +1733,7 @@ type PauseRequest struct {
 
 func (x *PauseRequest) Reset() {
 	*x = PauseRequest{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[18]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1536,7 +1745,7 @@ func (x *PauseRequest) String() string {
 func (*PauseRequest) ProtoMessage() {}
 
 func (x *PauseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[18]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1549,7 +1758,7 @@ func (x *PauseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseRequest.ProtoReflect.Descriptor instead.
 func (*PauseRequest) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{18}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PauseRequest) GetExecutionId() string {
@@ -1598,7 +1807,7 @@ type PauseResponse struct {
 
 func (x *PauseResponse) Reset() {
 	*x = PauseResponse{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[19]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1610,7 +1819,7 @@ func (x *PauseResponse) String() string {
 func (*PauseResponse) ProtoMessage() {}
 
 func (x *PauseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[19]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1623,7 +1832,7 @@ func (x *PauseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseResponse.ProtoReflect.Descriptor instead.
 func (*PauseResponse) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{19}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PauseResponse) GetExecution() *Execution {
@@ -1648,7 +1857,7 @@ type ResumeRequest struct {
 
 func (x *ResumeRequest) Reset() {
 	*x = ResumeRequest{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[20]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1660,7 +1869,7 @@ func (x *ResumeRequest) String() string {
 func (*ResumeRequest) ProtoMessage() {}
 
 func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[20]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1673,7 +1882,7 @@ func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeRequest) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{20}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ResumeRequest) GetExecutionId() string {
@@ -1708,7 +1917,7 @@ type ResumeResponse struct {
 
 func (x *ResumeResponse) Reset() {
 	*x = ResumeResponse{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[21]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1720,7 +1929,7 @@ func (x *ResumeResponse) String() string {
 func (*ResumeResponse) ProtoMessage() {}
 
 func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[21]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1733,7 +1942,7 @@ func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeResponse.ProtoReflect.Descriptor instead.
 func (*ResumeResponse) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{21}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ResumeResponse) GetExecution() *Execution {
@@ -1758,7 +1967,7 @@ type TerminateRequest struct {
 
 func (x *TerminateRequest) Reset() {
 	*x = TerminateRequest{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[22]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1770,7 +1979,7 @@ func (x *TerminateRequest) String() string {
 func (*TerminateRequest) ProtoMessage() {}
 
 func (x *TerminateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[22]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1783,7 +1992,7 @@ func (x *TerminateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TerminateRequest.ProtoReflect.Descriptor instead.
 func (*TerminateRequest) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{22}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *TerminateRequest) GetExecutionId() string {
@@ -1818,7 +2027,7 @@ type TerminateResponse struct {
 
 func (x *TerminateResponse) Reset() {
 	*x = TerminateResponse{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[23]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1830,7 +2039,7 @@ func (x *TerminateResponse) String() string {
 func (*TerminateResponse) ProtoMessage() {}
 
 func (x *TerminateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[23]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1843,7 +2052,7 @@ func (x *TerminateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TerminateResponse.ProtoReflect.Descriptor instead.
 func (*TerminateResponse) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{23}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *TerminateResponse) GetExecution() *Execution {
@@ -1878,7 +2087,7 @@ type SignalExecutionRequest struct {
 
 func (x *SignalExecutionRequest) Reset() {
 	*x = SignalExecutionRequest{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[24]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1890,7 +2099,7 @@ func (x *SignalExecutionRequest) String() string {
 func (*SignalExecutionRequest) ProtoMessage() {}
 
 func (x *SignalExecutionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[24]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1903,7 +2112,7 @@ func (x *SignalExecutionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalExecutionRequest.ProtoReflect.Descriptor instead.
 func (*SignalExecutionRequest) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{24}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SignalExecutionRequest) GetTarget() isSignalExecutionRequest_Target {
@@ -1984,7 +2193,7 @@ type SignalExecutionResponse struct {
 
 func (x *SignalExecutionResponse) Reset() {
 	*x = SignalExecutionResponse{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[25]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1996,7 +2205,7 @@ func (x *SignalExecutionResponse) String() string {
 func (*SignalExecutionResponse) ProtoMessage() {}
 
 func (x *SignalExecutionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[25]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2009,7 +2218,7 @@ func (x *SignalExecutionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalExecutionResponse.ProtoReflect.Descriptor instead.
 func (*SignalExecutionResponse) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{25}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SignalExecutionResponse) GetExecution() *Execution {
@@ -2042,7 +2251,7 @@ type WatchExecutionRequest struct {
 
 func (x *WatchExecutionRequest) Reset() {
 	*x = WatchExecutionRequest{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[26]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2054,7 +2263,7 @@ func (x *WatchExecutionRequest) String() string {
 func (*WatchExecutionRequest) ProtoMessage() {}
 
 func (x *WatchExecutionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[26]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2067,7 +2276,7 @@ func (x *WatchExecutionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchExecutionRequest.ProtoReflect.Descriptor instead.
 func (*WatchExecutionRequest) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{26}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *WatchExecutionRequest) GetExecutionId() string {
@@ -2109,7 +2318,7 @@ type WatchExecutionResponse struct {
 
 func (x *WatchExecutionResponse) Reset() {
 	*x = WatchExecutionResponse{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[27]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2121,7 +2330,7 @@ func (x *WatchExecutionResponse) String() string {
 func (*WatchExecutionResponse) ProtoMessage() {}
 
 func (x *WatchExecutionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[27]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2134,7 +2343,7 @@ func (x *WatchExecutionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchExecutionResponse.ProtoReflect.Descriptor instead.
 func (*WatchExecutionResponse) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{27}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *WatchExecutionResponse) GetKind() isWatchExecutionResponse_Kind {
@@ -2224,7 +2433,7 @@ type EventBatch struct {
 
 func (x *EventBatch) Reset() {
 	*x = EventBatch{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[28]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2236,7 +2445,7 @@ func (x *EventBatch) String() string {
 func (*EventBatch) ProtoMessage() {}
 
 func (x *EventBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[28]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2249,7 +2458,7 @@ func (x *EventBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventBatch.ProtoReflect.Descriptor instead.
 func (*EventBatch) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{28}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *EventBatch) GetEvents() []*ExecutionEvent {
@@ -2270,7 +2479,7 @@ type Bookmark struct {
 
 func (x *Bookmark) Reset() {
 	*x = Bookmark{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[29]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2282,7 +2491,7 @@ func (x *Bookmark) String() string {
 func (*Bookmark) ProtoMessage() {}
 
 func (x *Bookmark) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[29]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2295,7 +2504,7 @@ func (x *Bookmark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bookmark.ProtoReflect.Descriptor instead.
 func (*Bookmark) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{29}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Bookmark) GetSeq() int64 {
@@ -2318,7 +2527,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[30]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2330,7 +2539,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[30]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2343,7 +2552,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{30}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Snapshot) GetSeq() int64 {
@@ -2377,7 +2586,7 @@ type StepOutput struct {
 
 func (x *StepOutput) Reset() {
 	*x = StepOutput{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[31]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2389,7 +2598,7 @@ func (x *StepOutput) String() string {
 func (*StepOutput) ProtoMessage() {}
 
 func (x *StepOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[31]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2402,7 +2611,7 @@ func (x *StepOutput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepOutput.ProtoReflect.Descriptor instead.
 func (*StepOutput) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{31}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *StepOutput) GetPath() string {
@@ -2449,7 +2658,7 @@ type BatchExecuteResponse_Result struct {
 
 func (x *BatchExecuteResponse_Result) Reset() {
 	*x = BatchExecuteResponse_Result{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[33]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2461,7 +2670,7 @@ func (x *BatchExecuteResponse_Result) String() string {
 func (*BatchExecuteResponse_Result) ProtoMessage() {}
 
 func (x *BatchExecuteResponse_Result) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[33]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2538,7 +2747,7 @@ type RetryRequest_EditedInput struct {
 
 func (x *RetryRequest_EditedInput) Reset() {
 	*x = RetryRequest_EditedInput{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[35]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2550,7 +2759,7 @@ func (x *RetryRequest_EditedInput) String() string {
 func (*RetryRequest_EditedInput) ProtoMessage() {}
 
 func (x *RetryRequest_EditedInput) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[35]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2593,7 +2802,7 @@ type RetryRequest_SkippedStep struct {
 
 func (x *RetryRequest_SkippedStep) Reset() {
 	*x = RetryRequest_SkippedStep{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[36]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2605,7 +2814,7 @@ func (x *RetryRequest_SkippedStep) String() string {
 func (*RetryRequest_SkippedStep) ProtoMessage() {}
 
 func (x *RetryRequest_SkippedStep) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[36]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2635,6 +2844,70 @@ func (x *RetryRequest_SkippedStep) GetOutput() *structpb.Value {
 	return nil
 }
 
+// Something recorded that does not fit.
+type ForkExecutionResponse_Check struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What does not fit.
+	Kind ForkExecutionResponse_Check_Kind `protobuf:"varint,1,opt,name=kind,proto3,enum=flowkeep.v1.ForkExecutionResponse_Check_Kind" json:"kind,omitempty"`
+	// Path of the step whose record does not fit; empty of the input.
+	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	// What is wrong, and what would be right, for people. At most 1,024 characters.
+	Message       string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForkExecutionResponse_Check) Reset() {
+	*x = ForkExecutionResponse_Check{}
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForkExecutionResponse_Check) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForkExecutionResponse_Check) ProtoMessage() {}
+
+func (x *ForkExecutionResponse_Check) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForkExecutionResponse_Check.ProtoReflect.Descriptor instead.
+func (*ForkExecutionResponse_Check) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{18, 0}
+}
+
+func (x *ForkExecutionResponse_Check) GetKind() ForkExecutionResponse_Check_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return ForkExecutionResponse_Check_KIND_UNSPECIFIED
+}
+
+func (x *ForkExecutionResponse_Check) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *ForkExecutionResponse_Check) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
 // What became of one step.
 type CancelResponse_StepReceipt struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2652,7 +2925,7 @@ type CancelResponse_StepReceipt struct {
 
 func (x *CancelResponse_StepReceipt) Reset() {
 	*x = CancelResponse_StepReceipt{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[37]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2664,7 +2937,7 @@ func (x *CancelResponse_StepReceipt) String() string {
 func (*CancelResponse_StepReceipt) ProtoMessage() {}
 
 func (x *CancelResponse_StepReceipt) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[37]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2677,7 +2950,7 @@ func (x *CancelResponse_StepReceipt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelResponse_StepReceipt.ProtoReflect.Descriptor instead.
 func (*CancelResponse_StepReceipt) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{17, 0}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{19, 0}
 }
 
 func (x *CancelResponse_StepReceipt) GetPath() string {
@@ -2721,7 +2994,7 @@ type SignalExecutionRequest_Correlation struct {
 
 func (x *SignalExecutionRequest_Correlation) Reset() {
 	*x = SignalExecutionRequest_Correlation{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[38]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2733,7 +3006,7 @@ func (x *SignalExecutionRequest_Correlation) String() string {
 func (*SignalExecutionRequest_Correlation) ProtoMessage() {}
 
 func (x *SignalExecutionRequest_Correlation) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[38]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2746,7 +3019,7 @@ func (x *SignalExecutionRequest_Correlation) ProtoReflect() protoreflect.Message
 
 // Deprecated: Use SignalExecutionRequest_Correlation.ProtoReflect.Descriptor instead.
 func (*SignalExecutionRequest_Correlation) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{24, 0}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{26, 0}
 }
 
 func (x *SignalExecutionRequest_Correlation) GetWorkflow() string {
@@ -2821,7 +3094,7 @@ const file_flowkeep_v1_execution_service_proto_rawDesc = "" +
 	"\x11ORDER_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fORDER_NEWEST\x10\x01\x12\x11\n" +
 	"\rORDER_LONGEST\x10\x02\x12\x14\n" +
-	"\x10ORDER_LAST_ENDED\x10\x03\"\xd7\x04\n" +
+	"\x10ORDER_LAST_ENDED\x10\x03\"\x94\x05\n" +
 	"\x0fExecutionFilter\x12$\n" +
 	"\bworkflow\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\bworkflow\x12I\n" +
 	"\x06states\x18\x02 \x03(\x0e2\x1c.flowkeep.v1.Execution.StateB\x13\xbaH\x10\x92\x01\r\x10\t\x18\x01\"\a\x82\x01\x04\x10\x01 \x00R\x06states\x12\x1e\n" +
@@ -2832,7 +3105,9 @@ const file_flowkeep_v1_execution_service_proto_rawDesc = "" +
 	"\vcreate_time\x18\a \x01(\v2\x16.flowkeep.v1.TimeRangeR\n" +
 	"createTime\x121\n" +
 	"\bend_time\x18\b \x01(\v2\x16.flowkeep.v1.TimeRangeR\aendTime\x12\\\n" +
-	"\x13execution_id_prefix\x18\t \x01(\tB,\xbaH)r'2%^([0-9A-Fa-f]{8}[0-9A-Fa-f-]{0,28})?$R\x11executionIdPrefix\x1a9\n" +
+	"\x13execution_id_prefix\x18\t \x01(\tB,\xbaH)r'2%^([0-9A-Fa-f]{8}[0-9A-Fa-f-]{0,28})?$R\x11executionIdPrefix\x12;\n" +
+	"\x13source_execution_id\x18\n" +
+	" \x01(\tB\v\xbaH\br\x03\xb0\x01\x01\xd8\x01\x01R\x11sourceExecutionId\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"}\n" +
@@ -2897,7 +3172,27 @@ const file_flowkeep_v1_execution_service_proto_rawDesc = "" +
 	"\x06output\x18\x02 \x01(\v2\x16.google.protobuf.ValueR\x06outputB\b\n" +
 	"\x06change\"E\n" +
 	"\rRetryResponse\x124\n" +
-	"\texecution\x18\x01 \x01(\v2\x16.flowkeep.v1.ExecutionR\texecution\"\xaf\x04\n" +
+	"\texecution\x18\x01 \x01(\v2\x16.flowkeep.v1.ExecutionR\texecution\"\xf7\x01\n" +
+	"\x14ForkExecutionRequest\x12+\n" +
+	"\fexecution_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vexecutionId\x12'\n" +
+	"\n" +
+	"request_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\x12-\n" +
+	"\x05input\x18\x03 \x01(\v2\x17.google.protobuf.StructR\x05input\x12(\n" +
+	"\brevision\x18\x04 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00H\x00R\brevision\x88\x01\x01\x12#\n" +
+	"\rvalidate_only\x18\x05 \x01(\bR\fvalidateOnlyB\v\n" +
+	"\t_revision\"\xd2\x02\n" +
+	"\x15ForkExecutionResponse\x124\n" +
+	"\texecution\x18\x01 \x01(\v2\x16.flowkeep.v1.ExecutionR\texecution\x12\x18\n" +
+	"\acreated\x18\x02 \x01(\bR\acreated\x12@\n" +
+	"\x06checks\x18\x03 \x03(\v2(.flowkeep.v1.ForkExecutionResponse.CheckR\x06checks\x1a\xa6\x01\n" +
+	"\x05Check\x12A\n" +
+	"\x04kind\x18\x01 \x01(\x0e2-.flowkeep.v1.ForkExecutionResponse.Check.KindR\x04kind\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12\x18\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\",\n" +
+	"\x04Kind\x12\x14\n" +
+	"\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n" +
+	"\n" +
+	"KIND_INPUT\x10\x01\"\xaf\x04\n" +
 	"\x0eCancelResponse\x124\n" +
 	"\texecution\x18\x01 \x01(\v2\x16.flowkeep.v1.ExecutionR\texecution\x12=\n" +
 	"\x05steps\x18\x02 \x03(\v2'.flowkeep.v1.CancelResponse.StepReceiptR\x05steps\x12#\n" +
@@ -2979,7 +3274,8 @@ const file_flowkeep_v1_execution_service_proto_rawDesc = "" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12\x1c\n" +
-	"\titeration\x18\x04 \x01(\x05R\titeration2\xc1\t\n" +
+	"\titeration\x18\x04 \x01(\x05R\titeration2\x99\n" +
+	"\n" +
 	"\x10ExecutionService\x12D\n" +
 	"\aExecute\x12\x1b.flowkeep.v1.ExecuteRequest\x1a\x1c.flowkeep.v1.ExecuteResponse\x12S\n" +
 	"\fBatchExecute\x12 .flowkeep.v1.BatchExecuteRequest\x1a!.flowkeep.v1.BatchExecuteResponse\x12S\n" +
@@ -2994,7 +3290,8 @@ const file_flowkeep_v1_execution_service_proto_rawDesc = "" +
 	"\x06Resume\x12\x1a.flowkeep.v1.ResumeRequest\x1a\x1b.flowkeep.v1.ResumeResponse\x12J\n" +
 	"\tTerminate\x12\x1d.flowkeep.v1.TerminateRequest\x1a\x1e.flowkeep.v1.TerminateResponse\x12\\\n" +
 	"\x0fSignalExecution\x12#.flowkeep.v1.SignalExecutionRequest\x1a$.flowkeep.v1.SignalExecutionResponse\x12>\n" +
-	"\x05Retry\x12\x19.flowkeep.v1.RetryRequest\x1a\x1a.flowkeep.v1.RetryResponse\x12[\n" +
+	"\x05Retry\x12\x19.flowkeep.v1.RetryRequest\x1a\x1a.flowkeep.v1.RetryResponse\x12V\n" +
+	"\rForkExecution\x12!.flowkeep.v1.ForkExecutionRequest\x1a\".flowkeep.v1.ForkExecutionResponse\x12[\n" +
 	"\x0eWatchExecution\x12\".flowkeep.v1.WatchExecutionRequest\x1a#.flowkeep.v1.WatchExecutionResponse0\x01B2\n" +
 	"\x0fdev.flowkeep.v1P\x01Z\x1dflowkeep.dev/go/v1;flowkeepv1b\x06proto3"
 
@@ -3010,151 +3307,161 @@ func file_flowkeep_v1_execution_service_proto_rawDescGZIP() []byte {
 	return file_flowkeep_v1_execution_service_proto_rawDescData
 }
 
-var file_flowkeep_v1_execution_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_flowkeep_v1_execution_service_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_flowkeep_v1_execution_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_flowkeep_v1_execution_service_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_flowkeep_v1_execution_service_proto_goTypes = []any{
 	(ListExecutionsRequest_Order)(0),           // 0: flowkeep.v1.ListExecutionsRequest.Order
-	(CancelResponse_StepReceipt_Effect)(0),     // 1: flowkeep.v1.CancelResponse.StepReceipt.Effect
-	(*ExecuteRequest)(nil),                     // 2: flowkeep.v1.ExecuteRequest
-	(*ExecuteResponse)(nil),                    // 3: flowkeep.v1.ExecuteResponse
-	(*BatchExecuteRequest)(nil),                // 4: flowkeep.v1.BatchExecuteRequest
-	(*BatchExecuteResponse)(nil),               // 5: flowkeep.v1.BatchExecuteResponse
-	(*GetExecutionRequest)(nil),                // 6: flowkeep.v1.GetExecutionRequest
-	(*GetExecutionResponse)(nil),               // 7: flowkeep.v1.GetExecutionResponse
-	(*ListExecutionsRequest)(nil),              // 8: flowkeep.v1.ListExecutionsRequest
-	(*ExecutionFilter)(nil),                    // 9: flowkeep.v1.ExecutionFilter
-	(*TimeRange)(nil),                          // 10: flowkeep.v1.TimeRange
-	(*ListExecutionsResponse)(nil),             // 11: flowkeep.v1.ListExecutionsResponse
-	(*ListStepsRequest)(nil),                   // 12: flowkeep.v1.ListStepsRequest
-	(*ListStepsResponse)(nil),                  // 13: flowkeep.v1.ListStepsResponse
-	(*GetStepRequest)(nil),                     // 14: flowkeep.v1.GetStepRequest
-	(*GetStepResponse)(nil),                    // 15: flowkeep.v1.GetStepResponse
-	(*CancelRequest)(nil),                      // 16: flowkeep.v1.CancelRequest
-	(*RetryRequest)(nil),                       // 17: flowkeep.v1.RetryRequest
-	(*RetryResponse)(nil),                      // 18: flowkeep.v1.RetryResponse
-	(*CancelResponse)(nil),                     // 19: flowkeep.v1.CancelResponse
-	(*PauseRequest)(nil),                       // 20: flowkeep.v1.PauseRequest
-	(*PauseResponse)(nil),                      // 21: flowkeep.v1.PauseResponse
-	(*ResumeRequest)(nil),                      // 22: flowkeep.v1.ResumeRequest
-	(*ResumeResponse)(nil),                     // 23: flowkeep.v1.ResumeResponse
-	(*TerminateRequest)(nil),                   // 24: flowkeep.v1.TerminateRequest
-	(*TerminateResponse)(nil),                  // 25: flowkeep.v1.TerminateResponse
-	(*SignalExecutionRequest)(nil),             // 26: flowkeep.v1.SignalExecutionRequest
-	(*SignalExecutionResponse)(nil),            // 27: flowkeep.v1.SignalExecutionResponse
-	(*WatchExecutionRequest)(nil),              // 28: flowkeep.v1.WatchExecutionRequest
-	(*WatchExecutionResponse)(nil),             // 29: flowkeep.v1.WatchExecutionResponse
-	(*EventBatch)(nil),                         // 30: flowkeep.v1.EventBatch
-	(*Bookmark)(nil),                           // 31: flowkeep.v1.Bookmark
-	(*Snapshot)(nil),                           // 32: flowkeep.v1.Snapshot
-	(*StepOutput)(nil),                         // 33: flowkeep.v1.StepOutput
-	nil,                                        // 34: flowkeep.v1.ExecuteRequest.LabelsEntry
-	(*BatchExecuteResponse_Result)(nil),        // 35: flowkeep.v1.BatchExecuteResponse.Result
-	nil,                                        // 36: flowkeep.v1.ExecutionFilter.LabelsEntry
-	(*RetryRequest_EditedInput)(nil),           // 37: flowkeep.v1.RetryRequest.EditedInput
-	(*RetryRequest_SkippedStep)(nil),           // 38: flowkeep.v1.RetryRequest.SkippedStep
-	(*CancelResponse_StepReceipt)(nil),         // 39: flowkeep.v1.CancelResponse.StepReceipt
-	(*SignalExecutionRequest_Correlation)(nil), // 40: flowkeep.v1.SignalExecutionRequest.Correlation
-	(*structpb.Struct)(nil),                    // 41: google.protobuf.Struct
-	(*durationpb.Duration)(nil),                // 42: google.protobuf.Duration
-	(ExecutionView)(0),                         // 43: flowkeep.v1.ExecutionView
-	(*Execution)(nil),                          // 44: flowkeep.v1.Execution
-	(Execution_State)(0),                       // 45: flowkeep.v1.Execution.State
-	(*timestamppb.Timestamp)(nil),              // 46: google.protobuf.Timestamp
-	(StepExecution_State)(0),                   // 47: flowkeep.v1.StepExecution.State
-	(StepView)(0),                              // 48: flowkeep.v1.StepView
-	(*StepExecution)(nil),                      // 49: flowkeep.v1.StepExecution
-	(*ExecutionEvent)(nil),                     // 50: flowkeep.v1.ExecutionEvent
-	(*status.Status)(nil),                      // 51: google.rpc.Status
-	(*structpb.Value)(nil),                     // 52: google.protobuf.Value
-	(*CompareExecutionsRequest)(nil),           // 53: flowkeep.v1.CompareExecutionsRequest
-	(*ExplainExecutionRequest)(nil),            // 54: flowkeep.v1.ExplainExecutionRequest
-	(*CompareExecutionsResponse)(nil),          // 55: flowkeep.v1.CompareExecutionsResponse
-	(*ExplainExecutionResponse)(nil),           // 56: flowkeep.v1.ExplainExecutionResponse
+	(ForkExecutionResponse_Check_Kind)(0),      // 1: flowkeep.v1.ForkExecutionResponse.Check.Kind
+	(CancelResponse_StepReceipt_Effect)(0),     // 2: flowkeep.v1.CancelResponse.StepReceipt.Effect
+	(*ExecuteRequest)(nil),                     // 3: flowkeep.v1.ExecuteRequest
+	(*ExecuteResponse)(nil),                    // 4: flowkeep.v1.ExecuteResponse
+	(*BatchExecuteRequest)(nil),                // 5: flowkeep.v1.BatchExecuteRequest
+	(*BatchExecuteResponse)(nil),               // 6: flowkeep.v1.BatchExecuteResponse
+	(*GetExecutionRequest)(nil),                // 7: flowkeep.v1.GetExecutionRequest
+	(*GetExecutionResponse)(nil),               // 8: flowkeep.v1.GetExecutionResponse
+	(*ListExecutionsRequest)(nil),              // 9: flowkeep.v1.ListExecutionsRequest
+	(*ExecutionFilter)(nil),                    // 10: flowkeep.v1.ExecutionFilter
+	(*TimeRange)(nil),                          // 11: flowkeep.v1.TimeRange
+	(*ListExecutionsResponse)(nil),             // 12: flowkeep.v1.ListExecutionsResponse
+	(*ListStepsRequest)(nil),                   // 13: flowkeep.v1.ListStepsRequest
+	(*ListStepsResponse)(nil),                  // 14: flowkeep.v1.ListStepsResponse
+	(*GetStepRequest)(nil),                     // 15: flowkeep.v1.GetStepRequest
+	(*GetStepResponse)(nil),                    // 16: flowkeep.v1.GetStepResponse
+	(*CancelRequest)(nil),                      // 17: flowkeep.v1.CancelRequest
+	(*RetryRequest)(nil),                       // 18: flowkeep.v1.RetryRequest
+	(*RetryResponse)(nil),                      // 19: flowkeep.v1.RetryResponse
+	(*ForkExecutionRequest)(nil),               // 20: flowkeep.v1.ForkExecutionRequest
+	(*ForkExecutionResponse)(nil),              // 21: flowkeep.v1.ForkExecutionResponse
+	(*CancelResponse)(nil),                     // 22: flowkeep.v1.CancelResponse
+	(*PauseRequest)(nil),                       // 23: flowkeep.v1.PauseRequest
+	(*PauseResponse)(nil),                      // 24: flowkeep.v1.PauseResponse
+	(*ResumeRequest)(nil),                      // 25: flowkeep.v1.ResumeRequest
+	(*ResumeResponse)(nil),                     // 26: flowkeep.v1.ResumeResponse
+	(*TerminateRequest)(nil),                   // 27: flowkeep.v1.TerminateRequest
+	(*TerminateResponse)(nil),                  // 28: flowkeep.v1.TerminateResponse
+	(*SignalExecutionRequest)(nil),             // 29: flowkeep.v1.SignalExecutionRequest
+	(*SignalExecutionResponse)(nil),            // 30: flowkeep.v1.SignalExecutionResponse
+	(*WatchExecutionRequest)(nil),              // 31: flowkeep.v1.WatchExecutionRequest
+	(*WatchExecutionResponse)(nil),             // 32: flowkeep.v1.WatchExecutionResponse
+	(*EventBatch)(nil),                         // 33: flowkeep.v1.EventBatch
+	(*Bookmark)(nil),                           // 34: flowkeep.v1.Bookmark
+	(*Snapshot)(nil),                           // 35: flowkeep.v1.Snapshot
+	(*StepOutput)(nil),                         // 36: flowkeep.v1.StepOutput
+	nil,                                        // 37: flowkeep.v1.ExecuteRequest.LabelsEntry
+	(*BatchExecuteResponse_Result)(nil),        // 38: flowkeep.v1.BatchExecuteResponse.Result
+	nil,                                        // 39: flowkeep.v1.ExecutionFilter.LabelsEntry
+	(*RetryRequest_EditedInput)(nil),           // 40: flowkeep.v1.RetryRequest.EditedInput
+	(*RetryRequest_SkippedStep)(nil),           // 41: flowkeep.v1.RetryRequest.SkippedStep
+	(*ForkExecutionResponse_Check)(nil),        // 42: flowkeep.v1.ForkExecutionResponse.Check
+	(*CancelResponse_StepReceipt)(nil),         // 43: flowkeep.v1.CancelResponse.StepReceipt
+	(*SignalExecutionRequest_Correlation)(nil), // 44: flowkeep.v1.SignalExecutionRequest.Correlation
+	(*structpb.Struct)(nil),                    // 45: google.protobuf.Struct
+	(*durationpb.Duration)(nil),                // 46: google.protobuf.Duration
+	(ExecutionView)(0),                         // 47: flowkeep.v1.ExecutionView
+	(*Execution)(nil),                          // 48: flowkeep.v1.Execution
+	(Execution_State)(0),                       // 49: flowkeep.v1.Execution.State
+	(*timestamppb.Timestamp)(nil),              // 50: google.protobuf.Timestamp
+	(StepExecution_State)(0),                   // 51: flowkeep.v1.StepExecution.State
+	(StepView)(0),                              // 52: flowkeep.v1.StepView
+	(*StepExecution)(nil),                      // 53: flowkeep.v1.StepExecution
+	(*ExecutionEvent)(nil),                     // 54: flowkeep.v1.ExecutionEvent
+	(*status.Status)(nil),                      // 55: google.rpc.Status
+	(*structpb.Value)(nil),                     // 56: google.protobuf.Value
+	(*CompareExecutionsRequest)(nil),           // 57: flowkeep.v1.CompareExecutionsRequest
+	(*ExplainExecutionRequest)(nil),            // 58: flowkeep.v1.ExplainExecutionRequest
+	(*CompareExecutionsResponse)(nil),          // 59: flowkeep.v1.CompareExecutionsResponse
+	(*ExplainExecutionResponse)(nil),           // 60: flowkeep.v1.ExplainExecutionResponse
 }
 var file_flowkeep_v1_execution_service_proto_depIdxs = []int32{
-	41, // 0: flowkeep.v1.ExecuteRequest.input:type_name -> google.protobuf.Struct
-	34, // 1: flowkeep.v1.ExecuteRequest.labels:type_name -> flowkeep.v1.ExecuteRequest.LabelsEntry
-	42, // 2: flowkeep.v1.ExecuteRequest.start_delay:type_name -> google.protobuf.Duration
-	42, // 3: flowkeep.v1.ExecuteRequest.timeout:type_name -> google.protobuf.Duration
-	43, // 4: flowkeep.v1.ExecuteRequest.view:type_name -> flowkeep.v1.ExecutionView
-	44, // 5: flowkeep.v1.ExecuteResponse.execution:type_name -> flowkeep.v1.Execution
-	2,  // 6: flowkeep.v1.BatchExecuteRequest.requests:type_name -> flowkeep.v1.ExecuteRequest
-	35, // 7: flowkeep.v1.BatchExecuteResponse.results:type_name -> flowkeep.v1.BatchExecuteResponse.Result
-	43, // 8: flowkeep.v1.GetExecutionRequest.view:type_name -> flowkeep.v1.ExecutionView
-	44, // 9: flowkeep.v1.GetExecutionResponse.execution:type_name -> flowkeep.v1.Execution
-	9,  // 10: flowkeep.v1.ListExecutionsRequest.filter:type_name -> flowkeep.v1.ExecutionFilter
+	45, // 0: flowkeep.v1.ExecuteRequest.input:type_name -> google.protobuf.Struct
+	37, // 1: flowkeep.v1.ExecuteRequest.labels:type_name -> flowkeep.v1.ExecuteRequest.LabelsEntry
+	46, // 2: flowkeep.v1.ExecuteRequest.start_delay:type_name -> google.protobuf.Duration
+	46, // 3: flowkeep.v1.ExecuteRequest.timeout:type_name -> google.protobuf.Duration
+	47, // 4: flowkeep.v1.ExecuteRequest.view:type_name -> flowkeep.v1.ExecutionView
+	48, // 5: flowkeep.v1.ExecuteResponse.execution:type_name -> flowkeep.v1.Execution
+	3,  // 6: flowkeep.v1.BatchExecuteRequest.requests:type_name -> flowkeep.v1.ExecuteRequest
+	38, // 7: flowkeep.v1.BatchExecuteResponse.results:type_name -> flowkeep.v1.BatchExecuteResponse.Result
+	47, // 8: flowkeep.v1.GetExecutionRequest.view:type_name -> flowkeep.v1.ExecutionView
+	48, // 9: flowkeep.v1.GetExecutionResponse.execution:type_name -> flowkeep.v1.Execution
+	10, // 10: flowkeep.v1.ListExecutionsRequest.filter:type_name -> flowkeep.v1.ExecutionFilter
 	0,  // 11: flowkeep.v1.ListExecutionsRequest.order:type_name -> flowkeep.v1.ListExecutionsRequest.Order
-	43, // 12: flowkeep.v1.ListExecutionsRequest.view:type_name -> flowkeep.v1.ExecutionView
-	45, // 13: flowkeep.v1.ExecutionFilter.states:type_name -> flowkeep.v1.Execution.State
-	36, // 14: flowkeep.v1.ExecutionFilter.labels:type_name -> flowkeep.v1.ExecutionFilter.LabelsEntry
-	10, // 15: flowkeep.v1.ExecutionFilter.create_time:type_name -> flowkeep.v1.TimeRange
-	10, // 16: flowkeep.v1.ExecutionFilter.end_time:type_name -> flowkeep.v1.TimeRange
-	46, // 17: flowkeep.v1.TimeRange.start_time:type_name -> google.protobuf.Timestamp
-	46, // 18: flowkeep.v1.TimeRange.end_time:type_name -> google.protobuf.Timestamp
-	44, // 19: flowkeep.v1.ListExecutionsResponse.executions:type_name -> flowkeep.v1.Execution
-	47, // 20: flowkeep.v1.ListStepsRequest.states:type_name -> flowkeep.v1.StepExecution.State
-	48, // 21: flowkeep.v1.ListStepsRequest.view:type_name -> flowkeep.v1.StepView
-	49, // 22: flowkeep.v1.ListStepsResponse.steps:type_name -> flowkeep.v1.StepExecution
-	49, // 23: flowkeep.v1.GetStepResponse.step:type_name -> flowkeep.v1.StepExecution
-	42, // 24: flowkeep.v1.RetryRequest.timeout:type_name -> google.protobuf.Duration
-	37, // 25: flowkeep.v1.RetryRequest.edit:type_name -> flowkeep.v1.RetryRequest.EditedInput
-	38, // 26: flowkeep.v1.RetryRequest.skip:type_name -> flowkeep.v1.RetryRequest.SkippedStep
-	44, // 27: flowkeep.v1.RetryResponse.execution:type_name -> flowkeep.v1.Execution
-	44, // 28: flowkeep.v1.CancelResponse.execution:type_name -> flowkeep.v1.Execution
-	39, // 29: flowkeep.v1.CancelResponse.steps:type_name -> flowkeep.v1.CancelResponse.StepReceipt
-	44, // 30: flowkeep.v1.PauseResponse.execution:type_name -> flowkeep.v1.Execution
-	44, // 31: flowkeep.v1.ResumeResponse.execution:type_name -> flowkeep.v1.Execution
-	44, // 32: flowkeep.v1.TerminateResponse.execution:type_name -> flowkeep.v1.Execution
-	40, // 33: flowkeep.v1.SignalExecutionRequest.correlation:type_name -> flowkeep.v1.SignalExecutionRequest.Correlation
-	41, // 34: flowkeep.v1.SignalExecutionRequest.payload:type_name -> google.protobuf.Struct
-	44, // 35: flowkeep.v1.SignalExecutionResponse.execution:type_name -> flowkeep.v1.Execution
-	30, // 36: flowkeep.v1.WatchExecutionResponse.events:type_name -> flowkeep.v1.EventBatch
-	31, // 37: flowkeep.v1.WatchExecutionResponse.bookmark:type_name -> flowkeep.v1.Bookmark
-	32, // 38: flowkeep.v1.WatchExecutionResponse.snapshot:type_name -> flowkeep.v1.Snapshot
-	33, // 39: flowkeep.v1.WatchExecutionResponse.output:type_name -> flowkeep.v1.StepOutput
-	50, // 40: flowkeep.v1.EventBatch.events:type_name -> flowkeep.v1.ExecutionEvent
-	44, // 41: flowkeep.v1.Snapshot.execution:type_name -> flowkeep.v1.Execution
-	3,  // 42: flowkeep.v1.BatchExecuteResponse.Result.response:type_name -> flowkeep.v1.ExecuteResponse
-	51, // 43: flowkeep.v1.BatchExecuteResponse.Result.error:type_name -> google.rpc.Status
-	41, // 44: flowkeep.v1.RetryRequest.EditedInput.input:type_name -> google.protobuf.Struct
-	52, // 45: flowkeep.v1.RetryRequest.SkippedStep.output:type_name -> google.protobuf.Value
-	1,  // 46: flowkeep.v1.CancelResponse.StepReceipt.effect:type_name -> flowkeep.v1.CancelResponse.StepReceipt.Effect
-	47, // 47: flowkeep.v1.CancelResponse.StepReceipt.state:type_name -> flowkeep.v1.StepExecution.State
-	2,  // 48: flowkeep.v1.ExecutionService.Execute:input_type -> flowkeep.v1.ExecuteRequest
-	4,  // 49: flowkeep.v1.ExecutionService.BatchExecute:input_type -> flowkeep.v1.BatchExecuteRequest
-	6,  // 50: flowkeep.v1.ExecutionService.GetExecution:input_type -> flowkeep.v1.GetExecutionRequest
-	8,  // 51: flowkeep.v1.ExecutionService.ListExecutions:input_type -> flowkeep.v1.ListExecutionsRequest
-	12, // 52: flowkeep.v1.ExecutionService.ListSteps:input_type -> flowkeep.v1.ListStepsRequest
-	14, // 53: flowkeep.v1.ExecutionService.GetStep:input_type -> flowkeep.v1.GetStepRequest
-	53, // 54: flowkeep.v1.ExecutionService.CompareExecutions:input_type -> flowkeep.v1.CompareExecutionsRequest
-	54, // 55: flowkeep.v1.ExecutionService.ExplainExecution:input_type -> flowkeep.v1.ExplainExecutionRequest
-	16, // 56: flowkeep.v1.ExecutionService.Cancel:input_type -> flowkeep.v1.CancelRequest
-	20, // 57: flowkeep.v1.ExecutionService.Pause:input_type -> flowkeep.v1.PauseRequest
-	22, // 58: flowkeep.v1.ExecutionService.Resume:input_type -> flowkeep.v1.ResumeRequest
-	24, // 59: flowkeep.v1.ExecutionService.Terminate:input_type -> flowkeep.v1.TerminateRequest
-	26, // 60: flowkeep.v1.ExecutionService.SignalExecution:input_type -> flowkeep.v1.SignalExecutionRequest
-	17, // 61: flowkeep.v1.ExecutionService.Retry:input_type -> flowkeep.v1.RetryRequest
-	28, // 62: flowkeep.v1.ExecutionService.WatchExecution:input_type -> flowkeep.v1.WatchExecutionRequest
-	3,  // 63: flowkeep.v1.ExecutionService.Execute:output_type -> flowkeep.v1.ExecuteResponse
-	5,  // 64: flowkeep.v1.ExecutionService.BatchExecute:output_type -> flowkeep.v1.BatchExecuteResponse
-	7,  // 65: flowkeep.v1.ExecutionService.GetExecution:output_type -> flowkeep.v1.GetExecutionResponse
-	11, // 66: flowkeep.v1.ExecutionService.ListExecutions:output_type -> flowkeep.v1.ListExecutionsResponse
-	13, // 67: flowkeep.v1.ExecutionService.ListSteps:output_type -> flowkeep.v1.ListStepsResponse
-	15, // 68: flowkeep.v1.ExecutionService.GetStep:output_type -> flowkeep.v1.GetStepResponse
-	55, // 69: flowkeep.v1.ExecutionService.CompareExecutions:output_type -> flowkeep.v1.CompareExecutionsResponse
-	56, // 70: flowkeep.v1.ExecutionService.ExplainExecution:output_type -> flowkeep.v1.ExplainExecutionResponse
-	19, // 71: flowkeep.v1.ExecutionService.Cancel:output_type -> flowkeep.v1.CancelResponse
-	21, // 72: flowkeep.v1.ExecutionService.Pause:output_type -> flowkeep.v1.PauseResponse
-	23, // 73: flowkeep.v1.ExecutionService.Resume:output_type -> flowkeep.v1.ResumeResponse
-	25, // 74: flowkeep.v1.ExecutionService.Terminate:output_type -> flowkeep.v1.TerminateResponse
-	27, // 75: flowkeep.v1.ExecutionService.SignalExecution:output_type -> flowkeep.v1.SignalExecutionResponse
-	18, // 76: flowkeep.v1.ExecutionService.Retry:output_type -> flowkeep.v1.RetryResponse
-	29, // 77: flowkeep.v1.ExecutionService.WatchExecution:output_type -> flowkeep.v1.WatchExecutionResponse
-	63, // [63:78] is the sub-list for method output_type
-	48, // [48:63] is the sub-list for method input_type
-	48, // [48:48] is the sub-list for extension type_name
-	48, // [48:48] is the sub-list for extension extendee
-	0,  // [0:48] is the sub-list for field type_name
+	47, // 12: flowkeep.v1.ListExecutionsRequest.view:type_name -> flowkeep.v1.ExecutionView
+	49, // 13: flowkeep.v1.ExecutionFilter.states:type_name -> flowkeep.v1.Execution.State
+	39, // 14: flowkeep.v1.ExecutionFilter.labels:type_name -> flowkeep.v1.ExecutionFilter.LabelsEntry
+	11, // 15: flowkeep.v1.ExecutionFilter.create_time:type_name -> flowkeep.v1.TimeRange
+	11, // 16: flowkeep.v1.ExecutionFilter.end_time:type_name -> flowkeep.v1.TimeRange
+	50, // 17: flowkeep.v1.TimeRange.start_time:type_name -> google.protobuf.Timestamp
+	50, // 18: flowkeep.v1.TimeRange.end_time:type_name -> google.protobuf.Timestamp
+	48, // 19: flowkeep.v1.ListExecutionsResponse.executions:type_name -> flowkeep.v1.Execution
+	51, // 20: flowkeep.v1.ListStepsRequest.states:type_name -> flowkeep.v1.StepExecution.State
+	52, // 21: flowkeep.v1.ListStepsRequest.view:type_name -> flowkeep.v1.StepView
+	53, // 22: flowkeep.v1.ListStepsResponse.steps:type_name -> flowkeep.v1.StepExecution
+	53, // 23: flowkeep.v1.GetStepResponse.step:type_name -> flowkeep.v1.StepExecution
+	46, // 24: flowkeep.v1.RetryRequest.timeout:type_name -> google.protobuf.Duration
+	40, // 25: flowkeep.v1.RetryRequest.edit:type_name -> flowkeep.v1.RetryRequest.EditedInput
+	41, // 26: flowkeep.v1.RetryRequest.skip:type_name -> flowkeep.v1.RetryRequest.SkippedStep
+	48, // 27: flowkeep.v1.RetryResponse.execution:type_name -> flowkeep.v1.Execution
+	45, // 28: flowkeep.v1.ForkExecutionRequest.input:type_name -> google.protobuf.Struct
+	48, // 29: flowkeep.v1.ForkExecutionResponse.execution:type_name -> flowkeep.v1.Execution
+	42, // 30: flowkeep.v1.ForkExecutionResponse.checks:type_name -> flowkeep.v1.ForkExecutionResponse.Check
+	48, // 31: flowkeep.v1.CancelResponse.execution:type_name -> flowkeep.v1.Execution
+	43, // 32: flowkeep.v1.CancelResponse.steps:type_name -> flowkeep.v1.CancelResponse.StepReceipt
+	48, // 33: flowkeep.v1.PauseResponse.execution:type_name -> flowkeep.v1.Execution
+	48, // 34: flowkeep.v1.ResumeResponse.execution:type_name -> flowkeep.v1.Execution
+	48, // 35: flowkeep.v1.TerminateResponse.execution:type_name -> flowkeep.v1.Execution
+	44, // 36: flowkeep.v1.SignalExecutionRequest.correlation:type_name -> flowkeep.v1.SignalExecutionRequest.Correlation
+	45, // 37: flowkeep.v1.SignalExecutionRequest.payload:type_name -> google.protobuf.Struct
+	48, // 38: flowkeep.v1.SignalExecutionResponse.execution:type_name -> flowkeep.v1.Execution
+	33, // 39: flowkeep.v1.WatchExecutionResponse.events:type_name -> flowkeep.v1.EventBatch
+	34, // 40: flowkeep.v1.WatchExecutionResponse.bookmark:type_name -> flowkeep.v1.Bookmark
+	35, // 41: flowkeep.v1.WatchExecutionResponse.snapshot:type_name -> flowkeep.v1.Snapshot
+	36, // 42: flowkeep.v1.WatchExecutionResponse.output:type_name -> flowkeep.v1.StepOutput
+	54, // 43: flowkeep.v1.EventBatch.events:type_name -> flowkeep.v1.ExecutionEvent
+	48, // 44: flowkeep.v1.Snapshot.execution:type_name -> flowkeep.v1.Execution
+	4,  // 45: flowkeep.v1.BatchExecuteResponse.Result.response:type_name -> flowkeep.v1.ExecuteResponse
+	55, // 46: flowkeep.v1.BatchExecuteResponse.Result.error:type_name -> google.rpc.Status
+	45, // 47: flowkeep.v1.RetryRequest.EditedInput.input:type_name -> google.protobuf.Struct
+	56, // 48: flowkeep.v1.RetryRequest.SkippedStep.output:type_name -> google.protobuf.Value
+	1,  // 49: flowkeep.v1.ForkExecutionResponse.Check.kind:type_name -> flowkeep.v1.ForkExecutionResponse.Check.Kind
+	2,  // 50: flowkeep.v1.CancelResponse.StepReceipt.effect:type_name -> flowkeep.v1.CancelResponse.StepReceipt.Effect
+	51, // 51: flowkeep.v1.CancelResponse.StepReceipt.state:type_name -> flowkeep.v1.StepExecution.State
+	3,  // 52: flowkeep.v1.ExecutionService.Execute:input_type -> flowkeep.v1.ExecuteRequest
+	5,  // 53: flowkeep.v1.ExecutionService.BatchExecute:input_type -> flowkeep.v1.BatchExecuteRequest
+	7,  // 54: flowkeep.v1.ExecutionService.GetExecution:input_type -> flowkeep.v1.GetExecutionRequest
+	9,  // 55: flowkeep.v1.ExecutionService.ListExecutions:input_type -> flowkeep.v1.ListExecutionsRequest
+	13, // 56: flowkeep.v1.ExecutionService.ListSteps:input_type -> flowkeep.v1.ListStepsRequest
+	15, // 57: flowkeep.v1.ExecutionService.GetStep:input_type -> flowkeep.v1.GetStepRequest
+	57, // 58: flowkeep.v1.ExecutionService.CompareExecutions:input_type -> flowkeep.v1.CompareExecutionsRequest
+	58, // 59: flowkeep.v1.ExecutionService.ExplainExecution:input_type -> flowkeep.v1.ExplainExecutionRequest
+	17, // 60: flowkeep.v1.ExecutionService.Cancel:input_type -> flowkeep.v1.CancelRequest
+	23, // 61: flowkeep.v1.ExecutionService.Pause:input_type -> flowkeep.v1.PauseRequest
+	25, // 62: flowkeep.v1.ExecutionService.Resume:input_type -> flowkeep.v1.ResumeRequest
+	27, // 63: flowkeep.v1.ExecutionService.Terminate:input_type -> flowkeep.v1.TerminateRequest
+	29, // 64: flowkeep.v1.ExecutionService.SignalExecution:input_type -> flowkeep.v1.SignalExecutionRequest
+	18, // 65: flowkeep.v1.ExecutionService.Retry:input_type -> flowkeep.v1.RetryRequest
+	20, // 66: flowkeep.v1.ExecutionService.ForkExecution:input_type -> flowkeep.v1.ForkExecutionRequest
+	31, // 67: flowkeep.v1.ExecutionService.WatchExecution:input_type -> flowkeep.v1.WatchExecutionRequest
+	4,  // 68: flowkeep.v1.ExecutionService.Execute:output_type -> flowkeep.v1.ExecuteResponse
+	6,  // 69: flowkeep.v1.ExecutionService.BatchExecute:output_type -> flowkeep.v1.BatchExecuteResponse
+	8,  // 70: flowkeep.v1.ExecutionService.GetExecution:output_type -> flowkeep.v1.GetExecutionResponse
+	12, // 71: flowkeep.v1.ExecutionService.ListExecutions:output_type -> flowkeep.v1.ListExecutionsResponse
+	14, // 72: flowkeep.v1.ExecutionService.ListSteps:output_type -> flowkeep.v1.ListStepsResponse
+	16, // 73: flowkeep.v1.ExecutionService.GetStep:output_type -> flowkeep.v1.GetStepResponse
+	59, // 74: flowkeep.v1.ExecutionService.CompareExecutions:output_type -> flowkeep.v1.CompareExecutionsResponse
+	60, // 75: flowkeep.v1.ExecutionService.ExplainExecution:output_type -> flowkeep.v1.ExplainExecutionResponse
+	22, // 76: flowkeep.v1.ExecutionService.Cancel:output_type -> flowkeep.v1.CancelResponse
+	24, // 77: flowkeep.v1.ExecutionService.Pause:output_type -> flowkeep.v1.PauseResponse
+	26, // 78: flowkeep.v1.ExecutionService.Resume:output_type -> flowkeep.v1.ResumeResponse
+	28, // 79: flowkeep.v1.ExecutionService.Terminate:output_type -> flowkeep.v1.TerminateResponse
+	30, // 80: flowkeep.v1.ExecutionService.SignalExecution:output_type -> flowkeep.v1.SignalExecutionResponse
+	19, // 81: flowkeep.v1.ExecutionService.Retry:output_type -> flowkeep.v1.RetryResponse
+	21, // 82: flowkeep.v1.ExecutionService.ForkExecution:output_type -> flowkeep.v1.ForkExecutionResponse
+	32, // 83: flowkeep.v1.ExecutionService.WatchExecution:output_type -> flowkeep.v1.WatchExecutionResponse
+	68, // [68:84] is the sub-list for method output_type
+	52, // [52:68] is the sub-list for method input_type
+	52, // [52:52] is the sub-list for extension type_name
+	52, // [52:52] is the sub-list for extension extendee
+	0,  // [0:52] is the sub-list for field type_name
 }
 
 func init() { file_flowkeep_v1_execution_service_proto_init() }
@@ -3171,17 +3478,18 @@ func file_flowkeep_v1_execution_service_proto_init() {
 		(*RetryRequest_Edit)(nil),
 		(*RetryRequest_Skip)(nil),
 	}
-	file_flowkeep_v1_execution_service_proto_msgTypes[24].OneofWrappers = []any{
+	file_flowkeep_v1_execution_service_proto_msgTypes[17].OneofWrappers = []any{}
+	file_flowkeep_v1_execution_service_proto_msgTypes[26].OneofWrappers = []any{
 		(*SignalExecutionRequest_ExecutionId)(nil),
 		(*SignalExecutionRequest_Correlation_)(nil),
 	}
-	file_flowkeep_v1_execution_service_proto_msgTypes[27].OneofWrappers = []any{
+	file_flowkeep_v1_execution_service_proto_msgTypes[29].OneofWrappers = []any{
 		(*WatchExecutionResponse_Events)(nil),
 		(*WatchExecutionResponse_Bookmark)(nil),
 		(*WatchExecutionResponse_Snapshot)(nil),
 		(*WatchExecutionResponse_Output)(nil),
 	}
-	file_flowkeep_v1_execution_service_proto_msgTypes[33].OneofWrappers = []any{
+	file_flowkeep_v1_execution_service_proto_msgTypes[35].OneofWrappers = []any{
 		(*BatchExecuteResponse_Result_Response)(nil),
 		(*BatchExecuteResponse_Result_Error)(nil),
 	}
@@ -3190,8 +3498,8 @@ func file_flowkeep_v1_execution_service_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_flowkeep_v1_execution_service_proto_rawDesc), len(file_flowkeep_v1_execution_service_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   39,
+			NumEnums:      3,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

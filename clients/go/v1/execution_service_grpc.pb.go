@@ -33,6 +33,7 @@ const (
 	ExecutionService_Terminate_FullMethodName         = "/flowkeep.v1.ExecutionService/Terminate"
 	ExecutionService_SignalExecution_FullMethodName   = "/flowkeep.v1.ExecutionService/SignalExecution"
 	ExecutionService_Retry_FullMethodName             = "/flowkeep.v1.ExecutionService/Retry"
+	ExecutionService_ForkExecution_FullMethodName     = "/flowkeep.v1.ExecutionService/ForkExecution"
 	ExecutionService_WatchExecution_FullMethodName    = "/flowkeep.v1.ExecutionService/WatchExecution"
 )
 
@@ -98,6 +99,13 @@ type ExecutionServiceClient interface {
 	// open again and will reach another end; nothing of it began before. An execution in another state answers
 	// FAILED_PRECONDITION, EXECUTION_STATE, and of several calls at once, all but one.
 	Retry(ctx context.Context, in *RetryRequest, opts ...grpc.CallOption) (*RetryResponse, error)
+	// Makes a new execution of an existing one, which is left as it is: with its input, or another one, by the same revision
+	// of the workflow or another one. The existing one may run, or have ended in any way. Tags, labels, priority, timeout and
+	// correlation id are those of the existing one; the owner is the caller. Payloads are copied, so it does not matter
+	// whether the existing one is removed later. Each knows the other, by `Execution.lineage` and `Execution.forks`. What is
+	// recorded and does not fit is told by `checks`, and with such there is no new execution: FAILED_PRECONDITION,
+	// FORK_NOT_FITTING.
+	ForkExecution(ctx context.Context, in *ForkExecutionRequest, opts ...grpc.CallOption) (*ForkExecutionResponse, error)
 	// Sends the events of an execution in order and without gaps, first those that happened, then each as it is
 	// committed. The stream ends with OK after the last event of a finished execution, and with another status for any
 	// other reason: then resume with `after_seq`.
@@ -252,6 +260,16 @@ func (c *executionServiceClient) Retry(ctx context.Context, in *RetryRequest, op
 	return out, nil
 }
 
+func (c *executionServiceClient) ForkExecution(ctx context.Context, in *ForkExecutionRequest, opts ...grpc.CallOption) (*ForkExecutionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ForkExecutionResponse)
+	err := c.cc.Invoke(ctx, ExecutionService_ForkExecution_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *executionServiceClient) WatchExecution(ctx context.Context, in *WatchExecutionRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchExecutionResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &ExecutionService_ServiceDesc.Streams[0], ExecutionService_WatchExecution_FullMethodName, cOpts...)
@@ -333,6 +351,13 @@ type ExecutionServiceServer interface {
 	// open again and will reach another end; nothing of it began before. An execution in another state answers
 	// FAILED_PRECONDITION, EXECUTION_STATE, and of several calls at once, all but one.
 	Retry(context.Context, *RetryRequest) (*RetryResponse, error)
+	// Makes a new execution of an existing one, which is left as it is: with its input, or another one, by the same revision
+	// of the workflow or another one. The existing one may run, or have ended in any way. Tags, labels, priority, timeout and
+	// correlation id are those of the existing one; the owner is the caller. Payloads are copied, so it does not matter
+	// whether the existing one is removed later. Each knows the other, by `Execution.lineage` and `Execution.forks`. What is
+	// recorded and does not fit is told by `checks`, and with such there is no new execution: FAILED_PRECONDITION,
+	// FORK_NOT_FITTING.
+	ForkExecution(context.Context, *ForkExecutionRequest) (*ForkExecutionResponse, error)
 	// Sends the events of an execution in order and without gaps, first those that happened, then each as it is
 	// committed. The stream ends with OK after the last event of a finished execution, and with another status for any
 	// other reason: then resume with `after_seq`.
@@ -388,6 +413,9 @@ func (UnimplementedExecutionServiceServer) SignalExecution(context.Context, *Sig
 }
 func (UnimplementedExecutionServiceServer) Retry(context.Context, *RetryRequest) (*RetryResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Retry not implemented")
+}
+func (UnimplementedExecutionServiceServer) ForkExecution(context.Context, *ForkExecutionRequest) (*ForkExecutionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ForkExecution not implemented")
 }
 func (UnimplementedExecutionServiceServer) WatchExecution(*WatchExecutionRequest, grpc.ServerStreamingServer[WatchExecutionResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchExecution not implemented")
@@ -665,6 +693,24 @@ func _ExecutionService_Retry_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ExecutionService_ForkExecution_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ForkExecutionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ExecutionServiceServer).ForkExecution(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ExecutionService_ForkExecution_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ExecutionServiceServer).ForkExecution(ctx, req.(*ForkExecutionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ExecutionService_WatchExecution_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(WatchExecutionRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -738,6 +784,10 @@ var ExecutionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Retry",
 			Handler:    _ExecutionService_Retry_Handler,
+		},
+		{
+			MethodName: "ForkExecution",
+			Handler:    _ExecutionService_ForkExecution_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

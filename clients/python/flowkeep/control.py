@@ -1,4 +1,4 @@
-"""The calls that send executions something: pause, resume, terminate, signal, retry."""
+"""The calls that send executions something: pause, resume, terminate, signal, retry, fork."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from flowkeep.arguments import flag, text
 from flowkeep.connection import Connection
 from flowkeep.durations import Span
 from flowkeep.payload import Input
-from flowkeep.requests import RequestId, request_text, retry_request, signal_request
+from flowkeep.requests import RequestId, fork_request, request_text, retry_request, signal_request
 from flowkeep.v1 import execution_service_pb2 as pb
 from flowkeep.v1.execution_pb2 import Execution
 
@@ -105,3 +105,23 @@ class ControlCalls(Connection):
         """
         request = retry_request(execution_id, reason, timeout=timeout, edit=edit, skip=skip, request_id=request_id)
         return (await self._call(self._executions.Retry, request)).execution
+
+    async def fork(
+        self,
+        execution_id: str,
+        *,
+        input: Input | None = None,
+        revision: int | None = None,
+        validate_only: bool = False,
+        request_id: RequestId = None,
+    ) -> pb.ForkExecutionResponse:
+        """Make a new execution of an existing one, which stays as it is; the response has it as `execution`.
+
+        What is None is as it was; `revision` 0 is the latest. With `validate_only` the response only has the `checks`:
+        what is recorded and does not fit. Raises NotFoundError, FailedPreconditionError (FORK_NOT_FITTING), and
+        InvalidArgumentError for an input that does not fit.
+        """
+        request = fork_request(
+            execution_id, input=input, revision=revision, validate_only=validate_only, request_id=request_id
+        )
+        return await self._call(self._executions.ForkExecution, request)

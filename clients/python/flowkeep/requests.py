@@ -20,6 +20,7 @@ from flowkeep.v1.execution_service_pb2 import (
     CancelRequest,
     ExecuteRequest,
     ExecutionFilter,
+    ForkExecutionRequest,
     ListExecutionsRequest,
     ListStepsRequest,
     RetryRequest,
@@ -85,6 +86,7 @@ class ExecutionFilters(TypedDict, total=False):
     ended_from: Time | None
     ended_before: Time | None
     execution_id_prefix: str
+    source_execution_id: str
 
 
 class ListOptions(ExecutionFilters, total=False):
@@ -249,6 +251,26 @@ def retry_request(
     return request
 
 
+def fork_request(
+    execution_id: str,
+    *,
+    input: Input | None = None,
+    revision: int | None = None,
+    validate_only: bool = False,
+    request_id: RequestId = None,
+) -> ForkExecutionRequest:
+    """Return a request of ForkExecution. What is None is as it was; `revision` 0 is the latest."""
+    request = ForkExecutionRequest(
+        execution_id=text("execution_id", execution_id),
+        input=None if input is None else to_struct(input, "input"),
+        validate_only=flag("validate_only", validate_only),
+        request_id=request_text(request_id),
+    )
+    if revision is not None:
+        request.revision = whole("revision", revision)
+    return request
+
+
 def list_request(
     *,
     order: Order = ListExecutionsRequest.ORDER_UNSPECIFIED,
@@ -291,6 +313,7 @@ def execution_filter(**filters: Unpack[ExecutionFilters]) -> ExecutionFilter:
         create_time=_time_range("created", filters.get("created_from"), filters.get("created_before")),
         end_time=_time_range("ended", filters.get("ended_from"), filters.get("ended_before")),
         execution_id_prefix=text("execution_id_prefix", filters.get("execution_id_prefix", "")),
+        source_execution_id=text("source_execution_id", filters.get("source_execution_id", "")),
     )
 
 

@@ -133,6 +133,7 @@ class Client:
     terminate = _blocking(client.Client.terminate)
     signal = _blocking(client.Client.signal)
     retry = _blocking(client.Client.retry)
+    fork = _blocking(client.Client.fork)
     watch = _iterating(client.Client.watch)
     watch_responses = _iterating(client.Client.watch_responses)
     get_task = _blocking(client.Client.get_task)

@@ -1,12 +1,12 @@
-/** The calls that send something to executions: cancel, signal, pause, resume, terminate. */
+/** The calls that send something to executions: cancel, signal, pause, resume, terminate, fork. */
 
 import { given } from "./answer.js";
 import type { Connection } from "./connection.js";
 import type { Execution } from "./gen/flowkeep/v1/execution_pb.js";
-import type { CancelResponse, SignalExecutionResponse } from "./gen/flowkeep/v1/execution_service_pb.js";
+import type { CancelResponse, ForkExecutionResponse, SignalExecutionResponse } from "./gen/flowkeep/v1/execution_service_pb.js";
 import { NotificationCalls } from "./notifications.js";
 import { type Input, toStruct } from "./payload.js";
-import { type ChangeOptions, requestId } from "./requests.js";
+import { type ChangeOptions, type ForkOptions, forkRequest, requestId } from "./requests.js";
 
 /** What is done with executions that run. */
 export class ControlCalls extends NotificationCalls {
@@ -89,5 +89,17 @@ export class ControlCalls extends NotificationCalls {
     const request = { target: meant, name, payload: toStruct(payload, "payload"), requestId: requestId(options) };
     const { executions } = this.#connection;
     return this.#connection.call((attempt) => executions.signalExecution(request, attempt), options);
+  }
+
+  /**
+   * Makes a new execution of an existing one, which stays as it is; the response has it as `execution`.
+   *
+   * What is not given is as it was. With `validateOnly` the response only has the `checks`: what is recorded and does not
+   * fit. Throws NotFoundError, FailedPreconditionError (FORK_NOT_FITTING), InvalidArgumentError.
+   */
+  async fork(executionId: string, options: ForkOptions = {}): Promise<ForkExecutionResponse> {
+    const request = forkRequest(executionId, options);
+    const { executions } = this.#connection;
+    return this.#connection.call((attempt) => executions.forkExecution(request, attempt), options);
   }
 }

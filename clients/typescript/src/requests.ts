@@ -12,6 +12,8 @@ import {
   ExecuteRequestSchema,
   type ExecutionFilter,
   ExecutionFilterSchema,
+  type ForkExecutionRequest,
+  ForkExecutionRequestSchema,
   type ListExecutionsRequest_Order,
   type RetryRequest,
   RetryRequestSchema,
@@ -66,6 +68,16 @@ export interface RetryOptions extends ChangeOptions {
   readonly skip?: { readonly path: string; readonly output?: unknown } | undefined;
 }
 
+/** What is otherwise in an execution that is made from another one; what is not given is as it was. */
+export interface ForkOptions extends ChangeOptions {
+  /** Input of the new execution. */
+  readonly input?: Input | undefined;
+  /** Revision that it runs; 0 means the latest. */
+  readonly revision?: number | undefined;
+  /** Only tell what does not fit. */
+  readonly validateOnly?: boolean | undefined;
+}
+
 /** Which executions are meant; all must hold. Beginnings of ranges are inclusive, their ends exclusive. */
 export interface ExecutionFilters {
   /** Id or name of the workflow. */
@@ -81,6 +93,8 @@ export interface ExecutionFilters {
   readonly endedFrom?: Date | undefined;
   readonly endedBefore?: Date | undefined;
   readonly executionIdPrefix?: string | undefined;
+  /** Id of the execution that they were made from. */
+  readonly sourceExecutionId?: string | undefined;
 }
 
 /** Which executions to list, in which order, and how much of each: NEWEST first and BASIC by default. */
@@ -137,6 +151,7 @@ export function executionFilter(filters: ExecutionFilters): ExecutionFilter {
     labels: { ...filters.labels },
     correlationId: filters.correlationId ?? "",
     executionIdPrefix: filters.executionIdPrefix ?? "",
+    sourceExecutionId: filters.sourceExecutionId ?? "",
   });
   const created = timeRange(filters.createdFrom, filters.createdBefore);
   const ended = timeRange(filters.endedFrom, filters.endedBefore);
@@ -191,4 +206,16 @@ export function retryRequest(executionId: string, options: RetryOptions): RetryR
     request.timeout = named("timeout", options.timeout);
   }
   return request;
+}
+
+/** Returns a request of ForkExecution. */
+export function forkRequest(executionId: string, options: ForkOptions): ForkExecutionRequest {
+  const { input, revision } = options;
+  return create(ForkExecutionRequestSchema, {
+    executionId,
+    requestId: requestId(options),
+    validateOnly: options.validateOnly ?? false,
+    ...(input !== undefined && { input: toStruct(input, "input") }),
+    ...(revision !== undefined && { revision }),
+  });
 }

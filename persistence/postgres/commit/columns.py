@@ -75,6 +75,7 @@ EXECUTION = RowKind[Execution](
     Column("wake_time", "timestamptz", "wake_time"),
     Column("bytes", "int8", "bytes"),
     Column("run", "int", "run"),
+    Column("lineage", "jsonb", "lineage"),
 )
 """A new execution."""
 

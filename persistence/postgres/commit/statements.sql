@@ -20,7 +20,7 @@ WHERE r.org_id = u.org_id AND r.request_id = u.request_id;
 
 -- KNOWN_REQUESTS: $1 orgs, $2 request_ids
 SELECT r.org_id AS request_org, r.request_id AS request, r.method, r.content_hash, r.execution_id,
-    e.org_id, e.id, e.owner, e.workflow_id, e.workflow_name, e.revision, e.state, CASE WHEN e.create_time < '0001-01-01 00:00:00+00' OR e.create_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.create_time END AS create_time, e.timeout, e.priority, e.tags, e.labels, e.correlation_id, e.request_id, CASE WHEN e.scheduled_time < '0001-01-01 00:00:00+00' OR e.scheduled_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.scheduled_time END AS scheduled_time, CASE WHEN e.start_time < '0001-01-01 00:00:00+00' OR e.start_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.start_time END AS start_time, CASE WHEN e.end_time < '0001-01-01 00:00:00+00' OR e.end_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.end_time END AS end_time, CASE WHEN e.deadline_time < '0001-01-01 00:00:00+00' OR e.deadline_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.deadline_time END AS deadline_time, e.progress, e.steps_total, e.steps_completed, e.steps_failed, e.steps_skipped, e.steps_running, e.steps_cancelled, e.last_seq, e.failure, e.ending, e.pause, e.mail, e.incarnation, e.epoch, CASE WHEN e.wake_time < '0001-01-01 00:00:00+00' OR e.wake_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.wake_time END AS wake_time, e.deaths, e.bytes, e.run, e.usage, e.reopened_seq
+    e.org_id, e.id, e.owner, e.workflow_id, e.workflow_name, e.revision, e.state, CASE WHEN e.create_time < '0001-01-01 00:00:00+00' OR e.create_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.create_time END AS create_time, e.timeout, e.priority, e.tags, e.labels, e.correlation_id, e.request_id, CASE WHEN e.scheduled_time < '0001-01-01 00:00:00+00' OR e.scheduled_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.scheduled_time END AS scheduled_time, CASE WHEN e.start_time < '0001-01-01 00:00:00+00' OR e.start_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.start_time END AS start_time, CASE WHEN e.end_time < '0001-01-01 00:00:00+00' OR e.end_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.end_time END AS end_time, CASE WHEN e.deadline_time < '0001-01-01 00:00:00+00' OR e.deadline_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.deadline_time END AS deadline_time, e.progress, e.steps_total, e.steps_completed, e.steps_failed, e.steps_skipped, e.steps_running, e.steps_cancelled, e.last_seq, e.failure, e.ending, e.pause, e.mail, e.incarnation, e.epoch, CASE WHEN e.wake_time < '0001-01-01 00:00:00+00' OR e.wake_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.wake_time END AS wake_time, e.deaths, e.bytes, e.run, e.usage, e.reopened_seq, e.lineage
 FROM unnest($1::text[], $2::text[]) AS u(org_id, request_id)
 JOIN requests r ON r.org_id = u.org_id AND r.request_id = u.request_id
 LEFT JOIN executions e ON e.org_id = r.org_id AND e.id = r.execution_id
@@ -30,7 +30,7 @@ FOR KEY SHARE OF r;
 INSERT INTO executions (org_id, id, owner, workflow_id, workflow_name, revision, state, create_time, timeout, priority, tags, labels,
     correlation_id, request_id, scheduled_time, start_time, end_time, deadline_time, progress, steps_total,
     steps_completed, steps_failed, steps_skipped, steps_running, steps_cancelled, last_seq, result, failure, ending,
-    mail, incarnation, epoch, wake_time, bytes, run)
+    mail, incarnation, epoch, wake_time, bytes, run, lineage)
 SELECT r->>0 AS org_id, (r->>1)::uuid AS id, r->>2 AS owner, (r->>3)::uuid AS workflow_id, r->>4 AS workflow_name,
     (r->>5)::int AS revision, r->>6 AS state, (r->>7)::timestamptz AS create_time, (r->>8)::float8 AS timeout,
     (r->>9)::int AS priority,
@@ -42,7 +42,8 @@ SELECT r->>0 AS org_id, (r->>1)::uuid AS id, r->>2 AS owner, (r->>3)::uuid AS wo
     (r->>23)::int AS steps_running, (r->>24)::int AS steps_cancelled, (r->>25)::int8 AS last_seq,
     nullif(r->26, 'null') AS result, nullif(r->27, 'null') AS failure, nullif(r->28, 'null') AS ending,
     (r->>29)::int8 AS mail, (r->>30)::uuid AS incarnation, (r->>31)::int8 AS epoch,
-    (r->>32)::timestamptz AS wake_time, (r->>33)::int8 AS bytes, (r->>34)::int AS run
+    (r->>32)::timestamptz AS wake_time, (r->>33)::int8 AS bytes, (r->>34)::int AS run,
+    nullif(r->35, 'null') AS lineage
 FROM jsonb_array_elements($1::jsonb) AS r
 ON CONFLICT DO NOTHING RETURNING id;
 
@@ -171,7 +172,7 @@ LEFT JOIN transitions t ON t.org_id = e.org_id AND t.execution_id = e.id AND t.s
 FOR SHARE OF e;
 
 -- READ_CREATED: $1 orgs, $2 execution_ids
-SELECT e.org_id, e.id, e.owner, e.workflow_id, e.workflow_name, e.revision, e.state, CASE WHEN e.create_time < '0001-01-01 00:00:00+00' OR e.create_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.create_time END AS create_time, e.timeout, e.priority, e.tags, e.labels, e.correlation_id, e.request_id, CASE WHEN e.scheduled_time < '0001-01-01 00:00:00+00' OR e.scheduled_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.scheduled_time END AS scheduled_time, CASE WHEN e.start_time < '0001-01-01 00:00:00+00' OR e.start_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.start_time END AS start_time, CASE WHEN e.end_time < '0001-01-01 00:00:00+00' OR e.end_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.end_time END AS end_time, CASE WHEN e.deadline_time < '0001-01-01 00:00:00+00' OR e.deadline_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.deadline_time END AS deadline_time, e.progress, e.steps_total, e.steps_completed, e.steps_failed, e.steps_skipped, e.steps_running, e.steps_cancelled, e.last_seq, e.failure, e.ending, e.pause, e.mail, e.incarnation, e.epoch, CASE WHEN e.wake_time < '0001-01-01 00:00:00+00' OR e.wake_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.wake_time END AS wake_time, e.deaths, e.bytes, e.run, e.usage, e.reopened_seq
+SELECT e.org_id, e.id, e.owner, e.workflow_id, e.workflow_name, e.revision, e.state, CASE WHEN e.create_time < '0001-01-01 00:00:00+00' OR e.create_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.create_time END AS create_time, e.timeout, e.priority, e.tags, e.labels, e.correlation_id, e.request_id, CASE WHEN e.scheduled_time < '0001-01-01 00:00:00+00' OR e.scheduled_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.scheduled_time END AS scheduled_time, CASE WHEN e.start_time < '0001-01-01 00:00:00+00' OR e.start_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.start_time END AS start_time, CASE WHEN e.end_time < '0001-01-01 00:00:00+00' OR e.end_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.end_time END AS end_time, CASE WHEN e.deadline_time < '0001-01-01 00:00:00+00' OR e.deadline_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.deadline_time END AS deadline_time, e.progress, e.steps_total, e.steps_completed, e.steps_failed, e.steps_skipped, e.steps_running, e.steps_cancelled, e.last_seq, e.failure, e.ending, e.pause, e.mail, e.incarnation, e.epoch, CASE WHEN e.wake_time < '0001-01-01 00:00:00+00' OR e.wake_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.wake_time END AS wake_time, e.deaths, e.bytes, e.run, e.usage, e.reopened_seq, e.lineage
 FROM unnest($1::text[], $2::uuid[]) AS u(org_id, id)
 JOIN executions e ON e.org_id = u.org_id AND e.id = u.id
 FOR KEY SHARE OF e;
@@ -359,7 +360,7 @@ made AS (
 INSERT INTO executions (org_id, id, owner, workflow_id, workflow_name, revision, state, create_time, timeout, priority, tags, labels,
     correlation_id, request_id, scheduled_time, start_time, end_time, deadline_time, progress, steps_total,
     steps_completed, steps_failed, steps_skipped, steps_running, steps_cancelled, last_seq, result, failure, ending,
-    mail, incarnation, epoch, wake_time, bytes, run)
+    mail, incarnation, epoch, wake_time, bytes, run, lineage)
 SELECT r->>0 AS org_id, (r->>1)::uuid AS id, r->>2 AS owner, (r->>3)::uuid AS workflow_id, r->>4 AS workflow_name,
     (r->>5)::int AS revision, r->>6 AS state, (r->>7)::timestamptz AS create_time, (r->>8)::float8 AS timeout,
     (r->>9)::int AS priority,
@@ -371,7 +372,8 @@ SELECT r->>0 AS org_id, (r->>1)::uuid AS id, r->>2 AS owner, (r->>3)::uuid AS wo
     (r->>23)::int AS steps_running, (r->>24)::int AS steps_cancelled, (r->>25)::int8 AS last_seq,
     nullif(r->26, 'null') AS result, nullif(r->27, 'null') AS failure, nullif(r->28, 'null') AS ending,
     (r->>29)::int8 AS mail, (r->>30)::uuid AS incarnation, (r->>31)::int8 AS epoch,
-    (r->>32)::timestamptz AS wake_time, (r->>33)::int8 AS bytes, (r->>34)::int AS run
+    (r->>32)::timestamptz AS wake_time, (r->>33)::int8 AS bytes, (r->>34)::int AS run,
+    nullif(r->35, 'null') AS lineage
 FROM jsonb_array_elements($13::jsonb) AS r
 ON CONFLICT DO NOTHING RETURNING id),
 given AS (

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from persistence.lineage import Lineage
 from persistence.model import Edit, ExecutionState, StepCounts, Wait
 from persistence.signals import Signal
 from persistence.usage import Usage
@@ -26,6 +27,7 @@ class Created:
     revision: int
     owner: str
     scheduled_time: datetime | None
+    lineage: Lineage | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from persistence.lineage import Lineage
 from persistence.model import Edit, Message, MessageKind
 from persistence.usage import Usage
 from service.engine.failure import Failure
@@ -16,9 +17,10 @@ from service.engine.failure import Failure
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The execution was accepted; the first happening of each."""
+    """The execution was accepted; the first happening of each. `lineage`: it is made from another one."""
 
     time: datetime
+    lineage: Lineage | None = None
 
 
 @dataclass(frozen=True, slots=True)

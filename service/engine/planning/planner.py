@@ -19,6 +19,7 @@ from typing import Any, assert_never
 
 from msgspec.structs import replace
 
+from persistence.lineage import Lineage
 from persistence.model import RETRIABLE_STATES, ExecutionState, Message, MessageKind, Step, Wait, WaitKind
 from persistence.people import NewTask, TaskChange
 from service.engine import payload
@@ -100,7 +101,7 @@ def apply(
     planning = _Planning(definition, state, time, max(time, latest or time))
     match happening:
         case happenings.Accepted():
-            planning.accept()
+            planning.accept(happening.lineage)
         case happenings.Started():
             planning.start()
         case happenings.StepSucceeded():
@@ -169,7 +170,7 @@ class _Planning(PauseRules):
 
     # --- happenings
 
-    def accept(self) -> None:
+    def accept(self, lineage: Lineage | None) -> None:
         if self.draft.state.last_seq:
             return
         facts = self.draft.state.facts
@@ -180,6 +181,7 @@ class _Planning(PauseRules):
                 revision=facts["revision"],
                 owner=facts["owner"],
                 scheduled_time=self.draft.state.scheduled_time,
+                lineage=lineage,
             )
         )
 

@@ -111,6 +111,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION. The execution is in a state in which that cannot be asked of it; the message says what would be
     right. Metadata: `{"execution_id": "…", "state": "RUNNING"}`.
     """
+    ERROR_REASON_FORK_NOT_FITTING: _ErrorReason.ValueType  # 54
+    """FAILED_PRECONDITION. What is recorded of the execution does not fit what is to be made of it; the message names it, and
+    says what would be right. Metadata: `{"execution_id": "…", "checks": "2"}`.
+    """
     ERROR_REASON_SIGNALS_FULL: _ErrorReason.ValueType  # 64
     """RESOURCE_EXHAUSTED. The execution keeps as many signals as it may that no step has taken: 100, or 256 KiB of their
     payloads. Nothing was kept. Metadata: `{"execution_id": "…"}`.
@@ -220,6 +224,10 @@ ERROR_REASON_HANDLER_EXISTS: ErrorReason.ValueType  # 37
 ERROR_REASON_EXECUTION_STATE: ErrorReason.ValueType  # 38
 """FAILED_PRECONDITION. The execution is in a state in which that cannot be asked of it; the message says what would be
 right. Metadata: `{"execution_id": "…", "state": "RUNNING"}`.
+"""
+ERROR_REASON_FORK_NOT_FITTING: ErrorReason.ValueType  # 54
+"""FAILED_PRECONDITION. What is recorded of the execution does not fit what is to be made of it; the message names it, and
+says what would be right. Metadata: `{"execution_id": "…", "checks": "2"}`.
 """
 ERROR_REASON_SIGNALS_FULL: ErrorReason.ValueType  # 64
 """RESOURCE_EXHAUSTED. The execution keeps as many signals as it may that no step has taken: 100, or 256 KiB of their

@@ -180,6 +180,7 @@ class ExecutionCreated(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
     SCHEDULED_TIME_FIELD_NUMBER: _builtins.int
+    LINEAGE_FIELD_NUMBER: _builtins.int
     workflow_id: _builtins.str
     """Output only. Id of the workflow."""
     workflow_name: _builtins.str
@@ -192,6 +193,10 @@ class ExecutionCreated(_message.Message):
     def scheduled_time(self) -> _timestamp_pb2.Timestamp:
         """Output only. When the execution will start, if a start delay was given."""
 
+    @_builtins.property
+    def lineage(self) -> _execution_pb2.Lineage:
+        """Output only. Where the execution comes from, if it was made from another one."""
+
     def __init__(
         self,
         *,
@@ -200,10 +205,11 @@ class ExecutionCreated(_message.Message):
         revision: _builtins.int = ...,
         owner: _builtins.str = ...,
         scheduled_time: _timestamp_pb2.Timestamp | None = ...,
+        lineage: _execution_pb2.Lineage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["scheduled_time", b"scheduled_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lineage", b"lineage", "scheduled_time", b"scheduled_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["owner", b"owner", "revision", b"revision", "scheduled_time", b"scheduled_time", "workflow_id", b"workflow_id", "workflow_name", b"workflow_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lineage", b"lineage", "owner", b"owner", "revision", b"revision", "scheduled_time", b"scheduled_time", "workflow_id", b"workflow_id", "workflow_name", b"workflow_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -476,6 +476,7 @@ class Execution(_message.Message):
     RUN_FIELD_NUMBER: _builtins.int
     STEPS_OMITTED_FIELD_NUMBER: _builtins.int
     PAUSE_FIELD_NUMBER: _builtins.int
+    FORKS_FIELD_NUMBER: _builtins.int
     execution_id: _builtins.str
     """Output only. Id of the execution, a UUIDv7 made by the server; ids rise with the time of creation."""
     workflow_id: _builtins.str
@@ -598,6 +599,13 @@ class Execution(_message.Message):
     def pause(self) -> Global___ExecutionPause:
         """Output only. How it is paused; present while it is PAUSED."""
 
+    @_builtins.property
+    def forks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fork]:
+        """Output only. The executions that the caller may see and that were made from this one by `ForkExecution`, newest first,
+        at most 20; `ListExecutions` with `source_execution_id` has them all. Only in the view FULL of `GetExecution`, and
+        not with `at_seq`.
+        """
+
     def __init__(
         self,
         *,
@@ -635,10 +643,11 @@ class Execution(_message.Message):
         run: _builtins.int = ...,
         steps_omitted: _builtins.bool = ...,
         pause: Global___ExecutionPause | None = ...,
+        forks: _abc.Iterable[Global___Fork] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline_time", b"deadline_time", "definition", b"definition", "end_time", b"end_time", "failure", b"failure", "input", b"input", "lineage", b"lineage", "outcome", b"outcome", "pause", b"pause", "result", b"result", "scheduled_time", b"scheduled_time", "start_time", b"start_time", "step_counts", b"step_counts", "timeout", b"timeout", "usage", b"usage", "vars", b"vars"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["correlation_id", b"correlation_id", "create_time", b"create_time", "deadline_time", b"deadline_time", "definition", b"definition", "definition_withheld", b"definition_withheld", "end_time", b"end_time", "execution_id", b"execution_id", "failure", b"failure", "input", b"input", "labels", b"labels", "last_seq", b"last_seq", "lineage", b"lineage", "outcome", b"outcome", "owner", b"owner", "pause", b"pause", "priority", b"priority", "progress_percent", b"progress_percent", "request_id", b"request_id", "result", b"result", "revision", b"revision", "run", b"run", "scheduled_time", b"scheduled_time", "start_time", b"start_time", "state", b"state", "step_counts", b"step_counts", "steps", b"steps", "steps_omitted", b"steps_omitted", "tags", b"tags", "timeout", b"timeout", "unreadable", b"unreadable", "usage", b"usage", "vars", b"vars", "workflow_id", b"workflow_id", "workflow_name", b"workflow_name", "written_bytes", b"written_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["correlation_id", b"correlation_id", "create_time", b"create_time", "deadline_time", b"deadline_time", "definition", b"definition", "definition_withheld", b"definition_withheld", "end_time", b"end_time", "execution_id", b"execution_id", "failure", b"failure", "forks", b"forks", "input", b"input", "labels", b"labels", "last_seq", b"last_seq", "lineage", b"lineage", "outcome", b"outcome", "owner", b"owner", "pause", b"pause", "priority", b"priority", "progress_percent", b"progress_percent", "request_id", b"request_id", "result", b"result", "revision", b"revision", "run", b"run", "scheduled_time", b"scheduled_time", "start_time", b"start_time", "state", b"state", "step_counts", b"step_counts", "steps", b"steps", "steps_omitted", b"steps_omitted", "tags", b"tags", "timeout", b"timeout", "unreadable", b"unreadable", "usage", b"usage", "vars", b"vars", "workflow_id", b"workflow_id", "workflow_name", b"workflow_name", "written_bytes", b"written_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["result", "failure"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
@@ -1385,18 +1394,21 @@ class Lineage(_message.Message):
     SOURCE_STEP_PATH_FIELD_NUMBER: _builtins.int
     PARENT_STEP_ITERATION_FIELD_NUMBER: _builtins.int
     SOURCE_STEP_ITERATION_FIELD_NUMBER: _builtins.int
+    SOURCE_SEQ_FIELD_NUMBER: _builtins.int
     parent_execution_id: _builtins.str
     """Output only. The execution whose step started this one."""
     parent_step_path: _builtins.str
     """Output only. The step of the parent."""
     source_execution_id: _builtins.str
-    """Output only. The execution that this one replays or forks."""
+    """Output only. The execution that this one was made from by `ForkExecution`. It may have been removed since."""
     source_step_path: _builtins.str
-    """Output only. The step from which the fork began."""
+    """Output only. The step from which the fork began; empty where it began from the beginning."""
     parent_step_iteration: _builtins.int
     """Output only. Number of the whole run of the step of the parent, from 1."""
     source_step_iteration: _builtins.int
     """Output only. Number of the whole run of the step from which the fork began, from 1."""
+    source_seq: _builtins.int
+    """Output only. Number of the newest event that the other execution had when this one was made from it."""
     def __init__(
         self,
         *,
@@ -1406,11 +1418,52 @@ class Lineage(_message.Message):
         source_step_path: _builtins.str = ...,
         parent_step_iteration: _builtins.int = ...,
         source_step_iteration: _builtins.int = ...,
+        source_seq: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["parent_execution_id", b"parent_execution_id", "parent_step_iteration", b"parent_step_iteration", "parent_step_path", b"parent_step_path", "source_execution_id", b"source_execution_id", "source_step_iteration", b"source_step_iteration", "source_step_path", b"source_step_path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["parent_execution_id", b"parent_execution_id", "parent_step_iteration", b"parent_step_iteration", "parent_step_path", b"parent_step_path", "source_execution_id", b"source_execution_id", "source_seq", b"source_seq", "source_step_iteration", b"source_step_iteration", "source_step_path", b"source_step_path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Lineage: _TypeAlias = Lineage  # noqa: Y015
+
+@_typing.final
+class Fork(_message.Message):
+    """An execution that was made from another one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    SOURCE_STEP_PATH_FIELD_NUMBER: _builtins.int
+    execution_id: _builtins.str
+    """Output only. Id of the execution."""
+    state: Global___Execution.State.ValueType
+    """Output only. Where it stands."""
+    revision: _builtins.int
+    """Output only. Revision of the workflow that it runs."""
+    source_step_path: _builtins.str
+    """Output only. The step from which it began; empty where it began from the beginning."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When it was accepted."""
+
+    def __init__(
+        self,
+        *,
+        execution_id: _builtins.str = ...,
+        state: Global___Execution.State.ValueType = ...,
+        revision: _builtins.int = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        source_step_path: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "execution_id", b"execution_id", "revision", b"revision", "source_step_path", b"source_step_path", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Fork: _TypeAlias = Fork  # noqa: Y015

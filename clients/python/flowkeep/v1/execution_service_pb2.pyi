@@ -416,6 +416,7 @@ class ExecutionFilter(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     EXECUTION_ID_PREFIX_FIELD_NUMBER: _builtins.int
+    SOURCE_EXECUTION_ID_FIELD_NUMBER: _builtins.int
     workflow: _builtins.str
     """Optional. Only executions of this workflow, by id or name."""
     owner: _builtins.str
@@ -426,6 +427,8 @@ class ExecutionFilter(_message.Message):
     """Optional. Only executions whose ids begin so: at least 8 hexadecimal digits, with or without the dashes of the id.
     Ids of about one minute have the first 8 digits in common.
     """
+    source_execution_id: _builtins.str
+    """Optional. Only executions that were made from this one by `ForkExecution`; its id."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_execution_pb2.Execution.State.ValueType]:
         """Optional. Only executions in one of these states."""
@@ -458,10 +461,11 @@ class ExecutionFilter(_message.Message):
         create_time: Global___TimeRange | None = ...,
         end_time: Global___TimeRange | None = ...,
         execution_id_prefix: _builtins.str = ...,
+        source_execution_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["correlation_id", b"correlation_id", "create_time", b"create_time", "end_time", b"end_time", "execution_id_prefix", b"execution_id_prefix", "labels", b"labels", "owner", b"owner", "states", b"states", "tags", b"tags", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["correlation_id", b"correlation_id", "create_time", b"create_time", "end_time", b"end_time", "execution_id_prefix", b"execution_id_prefix", "labels", b"labels", "owner", b"owner", "source_execution_id", b"source_execution_id", "states", b"states", "tags", b"tags", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -849,6 +853,137 @@ class RetryResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RetryResponse: _TypeAlias = RetryResponse  # noqa: Y015
+
+@_typing.final
+class ForkExecutionRequest(_message.Message):
+    """Request of ForkExecution."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    INPUT_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    execution_id: _builtins.str
+    """Required. Id of the execution that the new one is made from."""
+    request_id: _builtins.str
+    """Optional. Id of this request, made by the caller; a UUID is advised. The same id with the same content returns the
+    first execution as it is now, however often it is sent; with other content, or of another method, ALREADY_EXISTS,
+    REQUEST_ID_REUSED. It is remembered for at least 30 days, and as long as the new execution is kept. At most 128
+    characters.
+    """
+    revision: _builtins.int
+    """Optional. Revision that the new execution runs. Unset means that of the existing one, 0 the latest."""
+    validate_only: _builtins.bool
+    """Optional. Only tell the `checks`, and make nothing."""
+    @_builtins.property
+    def input(self) -> _struct_pb2.Struct:
+        """Optional. Input of the new execution. Unset means that of the existing one. It must meet the `input_schema` of the
+        revision.
+        """
+
+    def __init__(
+        self,
+        *,
+        execution_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        input: _struct_pb2.Struct | None = ...,
+        revision: _builtins.int | None = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_revision", b"_revision", "input", b"input", "revision", b"revision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_revision", b"_revision", "execution_id", b"execution_id", "input", b"input", "request_id", b"request_id", "revision", b"revision", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__revision: _TypeAlias = _typing.Literal["revision"]  # noqa: Y015
+    _WhichOneofArgType__revision: _TypeAlias = _typing.Literal["_revision", b"_revision"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__revision) -> _WhichOneofReturnType__revision | None: ...
+
+Global___ForkExecutionRequest: _TypeAlias = ForkExecutionRequest  # noqa: Y015
+
+@_typing.final
+class ForkExecutionResponse(_message.Message):
+    """Response of ForkExecution."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Check(_message.Message):
+        """Something recorded that does not fit."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        class _Kind:
+            ValueType = _typing.NewType("ValueType", _builtins.int)
+            V: _TypeAlias = ValueType  # noqa: Y015
+
+        class _KindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[ForkExecutionResponse.Check._Kind.ValueType], _builtins.type):
+            DESCRIPTOR: _descriptor.EnumDescriptor
+            KIND_UNSPECIFIED: ForkExecutionResponse.Check._Kind.ValueType  # 0
+            """Never sent."""
+            KIND_INPUT: ForkExecutionResponse.Check._Kind.ValueType  # 1
+            """The recorded input does not meet the `input_schema` of the revision: give another one as `input`."""
+
+        class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
+            """What does not fit. Values may be added."""
+
+        KIND_UNSPECIFIED: ForkExecutionResponse.Check.Kind.ValueType  # 0
+        """Never sent."""
+        KIND_INPUT: ForkExecutionResponse.Check.Kind.ValueType  # 1
+        """The recorded input does not meet the `input_schema` of the revision: give another one as `input`."""
+
+        KIND_FIELD_NUMBER: _builtins.int
+        PATH_FIELD_NUMBER: _builtins.int
+        MESSAGE_FIELD_NUMBER: _builtins.int
+        kind: Global___ForkExecutionResponse.Check.Kind.ValueType
+        """What does not fit."""
+        path: _builtins.str
+        """Path of the step whose record does not fit; empty of the input."""
+        message: _builtins.str
+        """What is wrong, and what would be right, for people. At most 1,024 characters."""
+        def __init__(
+            self,
+            *,
+            kind: Global___ForkExecutionResponse.Check.Kind.ValueType = ...,
+            path: _builtins.str = ...,
+            message: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "message", b"message", "path", b"path"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    EXECUTION_FIELD_NUMBER: _builtins.int
+    CREATED_FIELD_NUMBER: _builtins.int
+    CHECKS_FIELD_NUMBER: _builtins.int
+    created: _builtins.bool
+    """Whether this call made the execution. False when the request id was known, and with `validate_only`."""
+    @_builtins.property
+    def execution(self) -> _execution_pb2.Execution:
+        """The new execution. Absent with `validate_only`."""
+
+    @_builtins.property
+    def checks(self) -> _containers.RepeatedCompositeFieldContainer[Global___ForkExecutionResponse.Check]:
+        """What is recorded and does not fit, at most 100, in the order of the definition. Only with `validate_only`: else
+        there is none, or an error.
+        """
+
+    def __init__(
+        self,
+        *,
+        execution: _execution_pb2.Execution | None = ...,
+        created: _builtins.bool = ...,
+        checks: _abc.Iterable[Global___ForkExecutionResponse.Check] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checks", b"checks", "created", b"created", "execution", b"execution"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForkExecutionResponse: _TypeAlias = ForkExecutionResponse  # noqa: Y015
 
 @_typing.final
 class CancelResponse(_message.Message):

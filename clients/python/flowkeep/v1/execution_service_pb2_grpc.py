@@ -107,6 +107,11 @@ class ExecutionServiceStub:
                 request_serializer=flowkeep_dot_v1_dot_execution__service__pb2.RetryRequest.SerializeToString,
                 response_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.RetryResponse.FromString,
                 _registered_method=True)
+        self.ForkExecution = channel.unary_unary(
+                '/flowkeep.v1.ExecutionService/ForkExecution',
+                request_serializer=flowkeep_dot_v1_dot_execution__service__pb2.ForkExecutionRequest.SerializeToString,
+                response_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.ForkExecutionResponse.FromString,
+                _registered_method=True)
         self.WatchExecution = channel.unary_stream(
                 '/flowkeep.v1.ExecutionService/WatchExecution',
                 request_serializer=flowkeep_dot_v1_dot_execution__service__pb2.WatchExecutionRequest.SerializeToString,
@@ -244,6 +249,18 @@ class ExecutionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ForkExecution(self, request, context):
+        """Makes a new execution of an existing one, which is left as it is: with its input, or another one, by the same revision
+        of the workflow or another one. The existing one may run, or have ended in any way. Tags, labels, priority, timeout and
+        correlation id are those of the existing one; the owner is the caller. Payloads are copied, so it does not matter
+        whether the existing one is removed later. Each knows the other, by `Execution.lineage` and `Execution.forks`. What is
+        recorded and does not fit is told by `checks`, and with such there is no new execution: FAILED_PRECONDITION,
+        FORK_NOT_FITTING.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchExecution(self, request, context):
         """Sends the events of an execution in order and without gaps, first those that happened, then each as it is
         committed. The stream ends with OK after the last event of a finished execution, and with another status for any
@@ -325,6 +342,11 @@ def add_ExecutionServiceServicer_to_server(servicer, server):
                     servicer.Retry,
                     request_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.RetryRequest.FromString,
                     response_serializer=flowkeep_dot_v1_dot_execution__service__pb2.RetryResponse.SerializeToString,
+            ),
+            'ForkExecution': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForkExecution,
+                    request_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.ForkExecutionRequest.FromString,
+                    response_serializer=flowkeep_dot_v1_dot_execution__service__pb2.ForkExecutionResponse.SerializeToString,
             ),
             'WatchExecution': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchExecution,
@@ -711,6 +733,33 @@ class ExecutionService:
             '/flowkeep.v1.ExecutionService/Retry',
             flowkeep_dot_v1_dot_execution__service__pb2.RetryRequest.SerializeToString,
             flowkeep_dot_v1_dot_execution__service__pb2.RetryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForkExecution(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/flowkeep.v1.ExecutionService/ForkExecution',
+            flowkeep_dot_v1_dot_execution__service__pb2.ForkExecutionRequest.SerializeToString,
+            flowkeep_dot_v1_dot_execution__service__pb2.ForkExecutionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -103,6 +103,14 @@ class ExecutionServiceStub:
     open again and will reach another end; nothing of it began before. An execution in another state answers
     FAILED_PRECONDITION, EXECUTION_STATE, and of several calls at once, all but one.
     """
+    ForkExecution: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.ForkExecutionRequest, _execution_service_pb2.ForkExecutionResponse]
+    """Makes a new execution of an existing one, which is left as it is: with its input, or another one, by the same revision
+    of the workflow or another one. The existing one may run, or have ended in any way. Tags, labels, priority, timeout and
+    correlation id are those of the existing one; the owner is the caller. Payloads are copied, so it does not matter
+    whether the existing one is removed later. Each knows the other, by `Execution.lineage` and `Execution.forks`. What is
+    recorded and does not fit is told by `checks`, and with such there is no new execution: FAILED_PRECONDITION,
+    FORK_NOT_FITTING.
+    """
     WatchExecution: _grpc.UnaryStreamMultiCallable[_execution_service_pb2.WatchExecutionRequest, _execution_service_pb2.WatchExecutionResponse]
     """Sends the events of an execution in order and without gaps, first those that happened, then each as it is
     committed. The stream ends with OK after the last event of a finished execution, and with another status for any
@@ -181,6 +189,14 @@ class ExecutionServiceAsyncStub(ExecutionServiceStub):
     another input than its definition says, or be skipped by hand with an output. An answer means that the execution is
     open again and will reach another end; nothing of it began before. An execution in another state answers
     FAILED_PRECONDITION, EXECUTION_STATE, and of several calls at once, all but one.
+    """
+    ForkExecution: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.ForkExecutionRequest, _execution_service_pb2.ForkExecutionResponse]  # type: ignore[assignment]
+    """Makes a new execution of an existing one, which is left as it is: with its input, or another one, by the same revision
+    of the workflow or another one. The existing one may run, or have ended in any way. Tags, labels, priority, timeout and
+    correlation id are those of the existing one; the owner is the caller. Payloads are copied, so it does not matter
+    whether the existing one is removed later. Each knows the other, by `Execution.lineage` and `Execution.forks`. What is
+    recorded and does not fit is told by `checks`, and with such there is no new execution: FAILED_PRECONDITION,
+    FORK_NOT_FITTING.
     """
     WatchExecution: _aio.UnaryStreamMultiCallable[_execution_service_pb2.WatchExecutionRequest, _execution_service_pb2.WatchExecutionResponse]  # type: ignore[assignment]
     """Sends the events of an execution in order and without gaps, first those that happened, then each as it is
@@ -341,6 +357,20 @@ class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
         another input than its definition says, or be skipped by hand with an output. An answer means that the execution is
         open again and will reach another end; nothing of it began before. An execution in another state answers
         FAILED_PRECONDITION, EXECUTION_STATE, and of several calls at once, all but one.
+        """
+
+    @_abc_1.abstractmethod
+    def ForkExecution(
+        self,
+        request: _execution_service_pb2.ForkExecutionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_execution_service_pb2.ForkExecutionResponse, _abc.Awaitable[_execution_service_pb2.ForkExecutionResponse]]:
+        """Makes a new execution of an existing one, which is left as it is: with its input, or another one, by the same revision
+        of the workflow or another one. The existing one may run, or have ended in any way. Tags, labels, priority, timeout and
+        correlation id are those of the existing one; the owner is the caller. Payloads are copied, so it does not matter
+        whether the existing one is removed later. Each knows the other, by `Execution.lineage` and `Execution.forks`. What is
+        recorded and does not fit is told by `checks`, and with such there is no new execution: FAILED_PRECONDITION,
+        FORK_NOT_FITTING.
         """
 
     @_abc_1.abstractmethod

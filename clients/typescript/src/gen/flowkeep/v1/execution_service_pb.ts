@@ -22,7 +22,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file flowkeep/v1/execution_service.proto.
  */
 export const file_flowkeep_v1_execution_service: GenFile = /*@__PURE__*/
-  fileDesc("CiNmbG93a2VlcC92MS9leGVjdXRpb25fc2VydmljZS5wcm90bxILZmxvd2tlZXAudjEizwQKDkV4ZWN1dGVSZXF1ZXN0EhwKCHdvcmtmbG93GAEgASgJQgq6SAdyBRABGIABEhkKCHJldmlzaW9uGAIgASgFQge6SAQaAigAEiYKBWlucHV0GAMgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIcCgpyZXF1ZXN0X2lkGAQgASgJQgi6SAVyAxiAARIhCgR0YWdzGAUgAygJQhO6SBCSAQ0QIBgBIgdyBRABGIABElEKBmxhYmVscxgGIAMoCzInLmZsb3drZWVwLnYxLkV4ZWN1dGVSZXF1ZXN0LkxhYmVsc0VudHJ5Qhi6SBWaARIQICIHcgUQARiAASoFcgMYgAgSKQoIcHJpb3JpdHkYByABKAVCErpIDxoNGGQonP//////////AUgAiAEBEiAKDmNvcnJlbGF0aW9uX2lkGAggASgJQgi6SAVyAxiAAhI/CgtzdGFydF9kZWxheRgJIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIPukgMqgEJIgUIgOeEDzIAEjwKB3RpbWVvdXQYCiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CELpIDaoBCiIGCICGsJYBKgASDAoEd2FpdBgLIAEoCBIyCgR2aWV3GAwgASgOMhouZmxvd2tlZXAudjEuRXhlY3V0aW9uVmlld0IIukgFggECEAEaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUILCglfcHJpb3JpdHkiTQoPRXhlY3V0ZVJlc3BvbnNlEikKCWV4ZWN1dGlvbhgBIAEoCzIWLmZsb3drZWVwLnYxLkV4ZWN1dGlvbhIPCgdjcmVhdGVkGAIgASgIIlYKE0JhdGNoRXhlY3V0ZVJlcXVlc3QSPwoIcmVxdWVzdHMYASADKAsyGy5mbG93a2VlcC52MS5FeGVjdXRlUmVxdWVzdEIQukgNkgEKCAEQ6AciA9gBAyK9AQoUQmF0Y2hFeGVjdXRlUmVzcG9uc2USOQoHcmVzdWx0cxgBIAMoCzIoLmZsb3drZWVwLnYxLkJhdGNoRXhlY3V0ZVJlc3BvbnNlLlJlc3VsdBpqCgZSZXN1bHQSMAoIcmVzcG9uc2UYASABKAsyHC5mbG93a2VlcC52MS5FeGVjdXRlUmVzcG9uc2VIABIjCgVlcnJvchgCIAEoCzISLmdvb2dsZS5ycGMuU3RhdHVzSABCCQoHb3V0Y29tZSKCAQoTR2V0RXhlY3V0aW9uUmVxdWVzdBIeCgxleGVjdXRpb25faWQYASABKAlCCLpIBXIDsAEBEjIKBHZpZXcYAiABKA4yGi5mbG93a2VlcC52MS5FeGVjdXRpb25WaWV3Qgi6SAWCAQIQARIXCgZhdF9zZXEYAyABKANCB7pIBCICKAAiQQoUR2V0RXhlY3V0aW9uUmVzcG9uc2USKQoJZXhlY3V0aW9uGAEgASgLMhYuZmxvd2tlZXAudjEuRXhlY3V0aW9uIuYCChVMaXN0RXhlY3V0aW9uc1JlcXVlc3QSGgoJcGFnZV9zaXplGAEgASgFQge6SAQaAigAEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGIAIEiwKBmZpbHRlchgDIAEoCzIcLmZsb3drZWVwLnYxLkV4ZWN1dGlvbkZpbHRlchJBCgVvcmRlchgEIAEoDjIoLmZsb3drZWVwLnYxLkxpc3RFeGVjdXRpb25zUmVxdWVzdC5PcmRlckIIukgFggECEAESEwoLY291bnRfdG90YWwYBSABKAgSMgoEdmlldxgGIAEoDjIaLmZsb3drZWVwLnYxLkV4ZWN1dGlvblZpZXdCCLpIBYIBAhABIlkKBU9yZGVyEhUKEU9SREVSX1VOU1BFQ0lGSUVEEAASEAoMT1JERVJfTkVXRVNUEAESEQoNT1JERVJfTE9OR0VTVBACEhQKEE9SREVSX0xBU1RfRU5ERUQQAyLtAwoPRXhlY3V0aW9uRmlsdGVyEhoKCHdvcmtmbG93GAEgASgJQgi6SAVyAxiAARJBCgZzdGF0ZXMYAiADKA4yHC5mbG93a2VlcC52MS5FeGVjdXRpb24uU3RhdGVCE7pIEJIBDRAJGAEiB4IBBBABIAASFwoFb3duZXIYAyABKAlCCLpIBXIDGIACEh0KBHRhZ3MYBCADKAlCD7pIDJIBCRAgIgVyAxiAARJQCgZsYWJlbHMYBSADKAsyKC5mbG93a2VlcC52MS5FeGVjdXRpb25GaWx0ZXIuTGFiZWxzRW50cnlCFrpIE5oBEBAgIgVyAxiAASoFcgMYgAgSIAoOY29ycmVsYXRpb25faWQYBiABKAlCCLpIBXIDGIACEisKC2NyZWF0ZV90aW1lGAcgASgLMhYuZmxvd2tlZXAudjEuVGltZVJhbmdlEigKCGVuZF90aW1lGAggASgLMhYuZmxvd2tlZXAudjEuVGltZVJhbmdlEkkKE2V4ZWN1dGlvbl9pZF9wcmVmaXgYCSABKAlCLLpIKXInMiVeKFswLTlBLUZhLWZdezh9WzAtOUEtRmEtZi1dezAsMjh9KT8kGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiaQoJVGltZVJhbmdlEi4KCnN0YXJ0X3RpbWUYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJxChZMaXN0RXhlY3V0aW9uc1Jlc3BvbnNlEioKCmV4ZWN1dGlvbnMYASADKAsyFi5mbG93a2VlcC52MS5FeGVjdXRpb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhIKCnRvdGFsX3NpemUYAyABKAUi/QEKEExpc3RTdGVwc1JlcXVlc3QSHgoMZXhlY3V0aW9uX2lkGAEgASgJQgi6SAVyA7ABARIaCglwYWdlX3NpemUYAiABKAVCB7pIBBoCKAASHAoKcGFnZV90b2tlbhgDIAEoCUIIukgFcgMYgEASRQoGc3RhdGVzGAQgAygOMiAuZmxvd2tlZXAudjEuU3RlcEV4ZWN1dGlvbi5TdGF0ZUITukgQkgENEAgYASIHggEEEAEgABIZCgdoYW5kbGVyGAUgASgJQgi6SAVyAxiAARItCgR2aWV3GAYgASgOMhUuZmxvd2tlZXAudjEuU3RlcFZpZXdCCLpIBYIBAhABIogBChFMaXN0U3RlcHNSZXNwb25zZRIpCgVzdGVwcxgBIAMoCzIaLmZsb3drZWVwLnYxLlN0ZXBFeGVjdXRpb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhIKCnVucmVhZGFibGUYAyADKAkSGwoTZGVmaW5pdGlvbl93aXRoaGVsZBgEIAEoCCJmCg5HZXRTdGVwUmVxdWVzdBIeCgxleGVjdXRpb25faWQYASABKAlCCLpIBXIDsAEBEhgKBHBhdGgYAiABKAlCCrpIB3IFEAEYgAgSGgoJaXRlcmF0aW9uGAMgASgFQge6SAQaAigAImwKD0dldFN0ZXBSZXNwb25zZRIoCgRzdGVwGAEgASgLMhouZmxvd2tlZXAudjEuU3RlcEV4ZWN1dGlvbhISCgp1bnJlYWRhYmxlGAIgAygJEhsKE2RlZmluaXRpb25fd2l0aGhlbGQYAyABKAgiZwoNQ2FuY2VsUmVxdWVzdBIeCgxleGVjdXRpb25faWQYASABKAlCCLpIBXIDsAEBEhgKBnJlYXNvbhgCIAEoCUIIukgFcgMYgAgSHAoKcmVxdWVzdF9pZBgDIAEoCUIIukgFcgMYgAEivgMKDFJldHJ5UmVxdWVzdBIeCgxleGVjdXRpb25faWQYASABKAlCCLpIBXIDsAEBEhgKBnJlYXNvbhgCIAEoCUIIukgFcgMYgAgSHAoKcmVxdWVzdF9pZBgDIAEoCUIIukgFcgMYgAESPAoHdGltZW91dBgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIQukgNqgEKIgYIgIawlgEqABI1CgRlZGl0GAUgASgLMiUuZmxvd2tlZXAudjEuUmV0cnlSZXF1ZXN0LkVkaXRlZElucHV0SAASNQoEc2tpcBgGIAEoCzIlLmZsb3drZWVwLnYxLlJldHJ5UmVxdWVzdC5Ta2lwcGVkU3RlcEgAGk8KC0VkaXRlZElucHV0EhgKBHBhdGgYASABKAlCCrpIB3IFEAEYgAgSJgoFaW5wdXQYAiABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0Gk8KC1NraXBwZWRTdGVwEhgKBHBhdGgYASABKAlCCrpIB3IFEAEYgAgSJgoGb3V0cHV0GAIgASgLMhYuZ29vZ2xlLnByb3RvYnVmLlZhbHVlQggKBmNoYW5nZSI6Cg1SZXRyeVJlc3BvbnNlEikKCWV4ZWN1dGlvbhgBIAEoCzIWLmZsb3drZWVwLnYxLkV4ZWN1dGlvbiLvAwoOQ2FuY2VsUmVzcG9uc2USKQoJZXhlY3V0aW9uGAEgASgLMhYuZmxvd2tlZXAudjEuRXhlY3V0aW9uEjYKBXN0ZXBzGAIgAygLMicuZmxvd2tlZXAudjEuQ2FuY2VsUmVzcG9uc2UuU3RlcFJlY2VpcHQSFQoNc3RlcHNfb21pdHRlZBgDIAEoCBriAgoLU3RlcFJlY2VpcHQSDAoEcGF0aBgBIAEoCRI+CgZlZmZlY3QYAiABKA4yLi5mbG93a2VlcC52MS5DYW5jZWxSZXNwb25zZS5TdGVwUmVjZWlwdC5FZmZlY3QSLwoFc3RhdGUYAyABKA4yIC5mbG93a2VlcC52MS5TdGVwRXhlY3V0aW9uLlN0YXRlEhEKCWl0ZXJhdGlvbhgEIAEoBSLAAQoGRWZmZWN0EhYKEkVGRkVDVF9VTlNQRUNJRklFRBAAEhgKFEVGRkVDVF9BTFJFQURZX0VOREVEEAESGAoURUZGRUNUX05FVkVSX1NUQVJURUQQAhIXChNFRkZFQ1RfV0FJVF9SRU1PVkVEEAMSEwoPRUZGRUNUX1NUT1BQSU5HEAQSEgoORUZGRUNUX1NUT1BQRUQQBRISCg5FRkZFQ1RfVU5LTk9XThAGEhQKEEVGRkVDVF9DT01QTEVURUQQByKLAQoMUGF1c2VSZXF1ZXN0Eh4KDGV4ZWN1dGlvbl9pZBgBIAEoCUIIukgFcgOwAQESGAoGcmVhc29uGAIgASgJQgi6SAVyAxiACBIMCgRoYXJkGAMgASgIEhUKDXN0b3BfZGVhZGxpbmUYBCABKAgSHAoKcmVxdWVzdF9pZBgFIAEoCUIIukgFcgMYgAEiOgoNUGF1c2VSZXNwb25zZRIpCglleGVjdXRpb24YASABKAsyFi5mbG93a2VlcC52MS5FeGVjdXRpb24iZwoNUmVzdW1lUmVxdWVzdBIeCgxleGVjdXRpb25faWQYASABKAlCCLpIBXIDsAEBEhgKBnJlYXNvbhgCIAEoCUIIukgFcgMYgAgSHAoKcmVxdWVzdF9pZBgDIAEoCUIIukgFcgMYgAEiOwoOUmVzdW1lUmVzcG9uc2USKQoJZXhlY3V0aW9uGAEgASgLMhYuZmxvd2tlZXAudjEuRXhlY3V0aW9uImoKEFRlcm1pbmF0ZVJlcXVlc3QSHgoMZXhlY3V0aW9uX2lkGAEgASgJQgi6SAVyA7ABARIYCgZyZWFzb24YAiABKAlCCLpIBXIDGIAIEhwKCnJlcXVlc3RfaWQYAyABKAlCCLpIBXIDGIABIj4KEVRlcm1pbmF0ZVJlc3BvbnNlEikKCWV4ZWN1dGlvbhgBIAEoCzIWLmZsb3drZWVwLnYxLkV4ZWN1dGlvbiLGAgoWU2lnbmFsRXhlY3V0aW9uUmVxdWVzdBIgCgxleGVjdXRpb25faWQYASABKAlCCLpIBXIDsAEBSAASRgoLY29ycmVsYXRpb24YAiABKAsyLy5mbG93a2VlcC52MS5TaWduYWxFeGVjdXRpb25SZXF1ZXN0LkNvcnJlbGF0aW9uSAASGAoEbmFtZRgDIAEoCUIKukgHcgUQARiAARIoCgdwYXlsb2FkGAQgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIcCgpyZXF1ZXN0X2lkGAUgASgJQgi6SAVyAxiAARpPCgtDb3JyZWxhdGlvbhIcCgh3b3JrZmxvdxgBIAEoCUIKukgHcgUQARiAARIiCg5jb3JyZWxhdGlvbl9pZBgCIAEoCUIKukgHcgUQARiAAkIPCgZ0YXJnZXQSBbpIAggBIlcKF1NpZ25hbEV4ZWN1dGlvblJlc3BvbnNlEikKCWV4ZWN1dGlvbhgBIAEoCzIWLmZsb3drZWVwLnYxLkV4ZWN1dGlvbhIRCglzaWduYWxfaWQYAiABKAkiZQoVV2F0Y2hFeGVjdXRpb25SZXF1ZXN0Eh4KDGV4ZWN1dGlvbl9pZBgBIAEoCUIIukgFcgOwAQESGgoJYWZ0ZXJfc2VxGAIgASgDQge6SAQiAigAEhAKCHNuYXBzaG90GAMgASgIIswBChZXYXRjaEV4ZWN1dGlvblJlc3BvbnNlEikKBmV2ZW50cxgBIAEoCzIXLmZsb3drZWVwLnYxLkV2ZW50QmF0Y2hIABIpCghib29rbWFyaxgCIAEoCzIVLmZsb3drZWVwLnYxLkJvb2ttYXJrSAASKQoIc25hcHNob3QYAyABKAsyFS5mbG93a2VlcC52MS5TbmFwc2hvdEgAEikKBm91dHB1dBgEIAEoCzIXLmZsb3drZWVwLnYxLlN0ZXBPdXRwdXRIAEIGCgRraW5kIjkKCkV2ZW50QmF0Y2gSKwoGZXZlbnRzGAEgAygLMhsuZmxvd2tlZXAudjEuRXhlY3V0aW9uRXZlbnQiFwoIQm9va21hcmsSCwoDc2VxGAEgASgDIkIKCFNuYXBzaG90EgsKA3NlcRgBIAEoAxIpCglleGVjdXRpb24YAiABKAsyFi5mbG93a2VlcC52MS5FeGVjdXRpb24iTAoKU3RlcE91dHB1dBIMCgRwYXRoGAEgASgJEg8KB2F0dGVtcHQYAiABKAUSDAoEdGV4dBgDIAEoCRIRCglpdGVyYXRpb24YBCABKAUywQkKEEV4ZWN1dGlvblNlcnZpY2USRAoHRXhlY3V0ZRIbLmZsb3drZWVwLnYxLkV4ZWN1dGVSZXF1ZXN0GhwuZmxvd2tlZXAudjEuRXhlY3V0ZVJlc3BvbnNlElMKDEJhdGNoRXhlY3V0ZRIgLmZsb3drZWVwLnYxLkJhdGNoRXhlY3V0ZVJlcXVlc3QaIS5mbG93a2VlcC52MS5CYXRjaEV4ZWN1dGVSZXNwb25zZRJTCgxHZXRFeGVjdXRpb24SIC5mbG93a2VlcC52MS5HZXRFeGVjdXRpb25SZXF1ZXN0GiEuZmxvd2tlZXAudjEuR2V0RXhlY3V0aW9uUmVzcG9uc2USWQoOTGlzdEV4ZWN1dGlvbnMSIi5mbG93a2VlcC52MS5MaXN0RXhlY3V0aW9uc1JlcXVlc3QaIy5mbG93a2VlcC52MS5MaXN0RXhlY3V0aW9uc1Jlc3BvbnNlEkoKCUxpc3RTdGVwcxIdLmZsb3drZWVwLnYxLkxpc3RTdGVwc1JlcXVlc3QaHi5mbG93a2VlcC52MS5MaXN0U3RlcHNSZXNwb25zZRJECgdHZXRTdGVwEhsuZmxvd2tlZXAudjEuR2V0U3RlcFJlcXVlc3QaHC5mbG93a2VlcC52MS5HZXRTdGVwUmVzcG9uc2USYgoRQ29tcGFyZUV4ZWN1dGlvbnMSJS5mbG93a2VlcC52MS5Db21wYXJlRXhlY3V0aW9uc1JlcXVlc3QaJi5mbG93a2VlcC52MS5Db21wYXJlRXhlY3V0aW9uc1Jlc3BvbnNlEl8KEEV4cGxhaW5FeGVjdXRpb24SJC5mbG93a2VlcC52MS5FeHBsYWluRXhlY3V0aW9uUmVxdWVzdBolLmZsb3drZWVwLnYxLkV4cGxhaW5FeGVjdXRpb25SZXNwb25zZRJBCgZDYW5jZWwSGi5mbG93a2VlcC52MS5DYW5jZWxSZXF1ZXN0GhsuZmxvd2tlZXAudjEuQ2FuY2VsUmVzcG9uc2USPgoFUGF1c2USGS5mbG93a2VlcC52MS5QYXVzZVJlcXVlc3QaGi5mbG93a2VlcC52MS5QYXVzZVJlc3BvbnNlEkEKBlJlc3VtZRIaLmZsb3drZWVwLnYxLlJlc3VtZVJlcXVlc3QaGy5mbG93a2VlcC52MS5SZXN1bWVSZXNwb25zZRJKCglUZXJtaW5hdGUSHS5mbG93a2VlcC52MS5UZXJtaW5hdGVSZXF1ZXN0Gh4uZmxvd2tlZXAudjEuVGVybWluYXRlUmVzcG9uc2USXAoPU2lnbmFsRXhlY3V0aW9uEiMuZmxvd2tlZXAudjEuU2lnbmFsRXhlY3V0aW9uUmVxdWVzdBokLmZsb3drZWVwLnYxLlNpZ25hbEV4ZWN1dGlvblJlc3BvbnNlEj4KBVJldHJ5EhkuZmxvd2tlZXAudjEuUmV0cnlSZXF1ZXN0GhouZmxvd2tlZXAudjEuUmV0cnlSZXNwb25zZRJbCg5XYXRjaEV4ZWN1dGlvbhIiLmZsb3drZWVwLnYxLldhdGNoRXhlY3V0aW9uUmVxdWVzdBojLmZsb3drZWVwLnYxLldhdGNoRXhlY3V0aW9uUmVzcG9uc2UwAUIyCg9kZXYuZmxvd2tlZXAudjFQAVodZmxvd2tlZXAuZGV2L2dvL3YxO2Zsb3drZWVwdjFiBnByb3RvMw", [file_flowkeep_v1_comparison, file_flowkeep_v1_event, file_flowkeep_v1_execution, file_flowkeep_v1_explanation, file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp, file_google_rpc_status]);
+  fileDesc("CiNmbG93a2VlcC92MS9leGVjdXRpb25fc2VydmljZS5wcm90bxILZmxvd2tlZXAudjEizwQKDkV4ZWN1dGVSZXF1ZXN0EhwKCHdvcmtmbG93GAEgASgJQgq6SAdyBRABGIABEhkKCHJldmlzaW9uGAIgASgFQge6SAQaAigAEiYKBWlucHV0GAMgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIcCgpyZXF1ZXN0X2lkGAQgASgJQgi6SAVyAxiAARIhCgR0YWdzGAUgAygJQhO6SBCSAQ0QIBgBIgdyBRABGIABElEKBmxhYmVscxgGIAMoCzInLmZsb3drZWVwLnYxLkV4ZWN1dGVSZXF1ZXN0LkxhYmVsc0VudHJ5Qhi6SBWaARIQICIHcgUQARiAASoFcgMYgAgSKQoIcHJpb3JpdHkYByABKAVCErpIDxoNGGQonP//////////AUgAiAEBEiAKDmNvcnJlbGF0aW9uX2lkGAggASgJQgi6SAVyAxiAAhI/CgtzdGFydF9kZWxheRgJIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIPukgMqgEJIgUIgOeEDzIAEjwKB3RpbWVvdXQYCiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CELpIDaoBCiIGCICGsJYBKgASDAoEd2FpdBgLIAEoCBIyCgR2aWV3GAwgASgOMhouZmxvd2tlZXAudjEuRXhlY3V0aW9uVmlld0IIukgFggECEAEaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUILCglfcHJpb3JpdHkiTQoPRXhlY3V0ZVJlc3BvbnNlEikKCWV4ZWN1dGlvbhgBIAEoCzIWLmZsb3drZWVwLnYxLkV4ZWN1dGlvbhIPCgdjcmVhdGVkGAIgASgIIlYKE0JhdGNoRXhlY3V0ZVJlcXVlc3QSPwoIcmVxdWVzdHMYASADKAsyGy5mbG93a2VlcC52MS5FeGVjdXRlUmVxdWVzdEIQukgNkgEKCAEQ6AciA9gBAyK9AQoUQmF0Y2hFeGVjdXRlUmVzcG9uc2USOQoHcmVzdWx0cxgBIAMoCzIoLmZsb3drZWVwLnYxLkJhdGNoRXhlY3V0ZVJlc3BvbnNlLlJlc3VsdBpqCgZSZXN1bHQSMAoIcmVzcG9uc2UYASABKAsyHC5mbG93a2VlcC52MS5FeGVjdXRlUmVzcG9uc2VIABIjCgVlcnJvchgCIAEoCzISLmdvb2dsZS5ycGMuU3RhdHVzSABCCQoHb3V0Y29tZSKCAQoTR2V0RXhlY3V0aW9uUmVxdWVzdBIeCgxleGVjdXRpb25faWQYASABKAlCCLpIBXIDsAEBEjIKBHZpZXcYAiABKA4yGi5mbG93a2VlcC52MS5FeGVjdXRpb25WaWV3Qgi6SAWCAQIQARIXCgZhdF9zZXEYAyABKANCB7pIBCICKAAiQQoUR2V0RXhlY3V0aW9uUmVzcG9uc2USKQoJZXhlY3V0aW9uGAEgASgLMhYuZmxvd2tlZXAudjEuRXhlY3V0aW9uIuYCChVMaXN0RXhlY3V0aW9uc1JlcXVlc3QSGgoJcGFnZV9zaXplGAEgASgFQge6SAQaAigAEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGIAIEiwKBmZpbHRlchgDIAEoCzIcLmZsb3drZWVwLnYxLkV4ZWN1dGlvbkZpbHRlchJBCgVvcmRlchgEIAEoDjIoLmZsb3drZWVwLnYxLkxpc3RFeGVjdXRpb25zUmVxdWVzdC5PcmRlckIIukgFggECEAESEwoLY291bnRfdG90YWwYBSABKAgSMgoEdmlldxgGIAEoDjIaLmZsb3drZWVwLnYxLkV4ZWN1dGlvblZpZXdCCLpIBYIBAhABIlkKBU9yZGVyEhUKEU9SREVSX1VOU1BFQ0lGSUVEEAASEAoMT1JERVJfTkVXRVNUEAESEQoNT1JERVJfTE9OR0VTVBACEhQKEE9SREVSX0xBU1RfRU5ERUQQAyKXBAoPRXhlY3V0aW9uRmlsdGVyEhoKCHdvcmtmbG93GAEgASgJQgi6SAVyAxiAARJBCgZzdGF0ZXMYAiADKA4yHC5mbG93a2VlcC52MS5FeGVjdXRpb24uU3RhdGVCE7pIEJIBDRAJGAEiB4IBBBABIAASFwoFb3duZXIYAyABKAlCCLpIBXIDGIACEh0KBHRhZ3MYBCADKAlCD7pIDJIBCRAgIgVyAxiAARJQCgZsYWJlbHMYBSADKAsyKC5mbG93a2VlcC52MS5FeGVjdXRpb25GaWx0ZXIuTGFiZWxzRW50cnlCFrpIE5oBEBAgIgVyAxiAASoFcgMYgAgSIAoOY29ycmVsYXRpb25faWQYBiABKAlCCLpIBXIDGIACEisKC2NyZWF0ZV90aW1lGAcgASgLMhYuZmxvd2tlZXAudjEuVGltZVJhbmdlEigKCGVuZF90aW1lGAggASgLMhYuZmxvd2tlZXAudjEuVGltZVJhbmdlEkkKE2V4ZWN1dGlvbl9pZF9wcmVmaXgYCSABKAlCLLpIKXInMiVeKFswLTlBLUZhLWZdezh9WzAtOUEtRmEtZi1dezAsMjh9KT8kEigKE3NvdXJjZV9leGVjdXRpb25faWQYCiABKAlCC7pICHIDsAEB2AEBGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiaQoJVGltZVJhbmdlEi4KCnN0YXJ0X3RpbWUYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJxChZMaXN0RXhlY3V0aW9uc1Jlc3BvbnNlEioKCmV4ZWN1dGlvbnMYASADKAsyFi5mbG93a2VlcC52MS5FeGVjdXRpb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhIKCnRvdGFsX3NpemUYAyABKAUi/QEKEExpc3RTdGVwc1JlcXVlc3QSHgoMZXhlY3V0aW9uX2lkGAEgASgJQgi6SAVyA7ABARIaCglwYWdlX3NpemUYAiABKAVCB7pIBBoCKAASHAoKcGFnZV90b2tlbhgDIAEoCUIIukgFcgMYgEASRQoGc3RhdGVzGAQgAygOMiAuZmxvd2tlZXAudjEuU3RlcEV4ZWN1dGlvbi5TdGF0ZUITukgQkgENEAgYASIHggEEEAEgABIZCgdoYW5kbGVyGAUgASgJQgi6SAVyAxiAARItCgR2aWV3GAYgASgOMhUuZmxvd2tlZXAudjEuU3RlcFZpZXdCCLpIBYIBAhABIogBChFMaXN0U3RlcHNSZXNwb25zZRIpCgVzdGVwcxgBIAMoCzIaLmZsb3drZWVwLnYxLlN0ZXBFeGVjdXRpb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhIKCnVucmVhZGFibGUYAyADKAkSGwoTZGVmaW5pdGlvbl93aXRoaGVsZBgEIAEoCCJmCg5HZXRTdGVwUmVxdWVzdBIeCgxleGVjdXRpb25faWQYASABKAlCCLpIBXIDsAEBEhgKBHBhdGgYAiABKAlCCrpIB3IFEAEYgAgSGgoJaXRlcmF0aW9uGAMgASgFQge6SAQaAigAImwKD0dldFN0ZXBSZXNwb25zZRIoCgRzdGVwGAEgASgLMhouZmxvd2tlZXAudjEuU3RlcEV4ZWN1dGlvbhISCgp1bnJlYWRhYmxlGAIgAygJEhsKE2RlZmluaXRpb25fd2l0aGhlbGQYAyABKAgiZwoNQ2FuY2VsUmVxdWVzdBIeCgxleGVjdXRpb25faWQYASABKAlCCLpIBXIDsAEBEhgKBnJlYXNvbhgCIAEoCUIIukgFcgMYgAgSHAoKcmVxdWVzdF9pZBgDIAEoCUIIukgFcgMYgAEivgMKDFJldHJ5UmVxdWVzdBIeCgxleGVjdXRpb25faWQYASABKAlCCLpIBXIDsAEBEhgKBnJlYXNvbhgCIAEoCUIIukgFcgMYgAgSHAoKcmVxdWVzdF9pZBgDIAEoCUIIukgFcgMYgAESPAoHdGltZW91dBgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIQukgNqgEKIgYIgIawlgEqABI1CgRlZGl0GAUgASgLMiUuZmxvd2tlZXAudjEuUmV0cnlSZXF1ZXN0LkVkaXRlZElucHV0SAASNQoEc2tpcBgGIAEoCzIlLmZsb3drZWVwLnYxLlJldHJ5UmVxdWVzdC5Ta2lwcGVkU3RlcEgAGk8KC0VkaXRlZElucHV0EhgKBHBhdGgYASABKAlCCrpIB3IFEAEYgAgSJgoFaW5wdXQYAiABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0Gk8KC1NraXBwZWRTdGVwEhgKBHBhdGgYASABKAlCCrpIB3IFEAEYgAgSJgoGb3V0cHV0GAIgASgLMhYuZ29vZ2xlLnByb3RvYnVmLlZhbHVlQggKBmNoYW5nZSI6Cg1SZXRyeVJlc3BvbnNlEikKCWV4ZWN1dGlvbhgBIAEoCzIWLmZsb3drZWVwLnYxLkV4ZWN1dGlvbiLAAQoURm9ya0V4ZWN1dGlvblJlcXVlc3QSHgoMZXhlY3V0aW9uX2lkGAEgASgJQgi6SAVyA7ABARIcCgpyZXF1ZXN0X2lkGAIgASgJQgi6SAVyAxiAARImCgVpbnB1dBgDIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSHgoIcmV2aXNpb24YBCABKAVCB7pIBBoCKABIAIgBARIVCg12YWxpZGF0ZV9vbmx5GAUgASgIQgsKCV9yZXZpc2lvbiKhAgoVRm9ya0V4ZWN1dGlvblJlc3BvbnNlEikKCWV4ZWN1dGlvbhgBIAEoCzIWLmZsb3drZWVwLnYxLkV4ZWN1dGlvbhIPCgdjcmVhdGVkGAIgASgIEjgKBmNoZWNrcxgDIAMoCzIoLmZsb3drZWVwLnYxLkZvcmtFeGVjdXRpb25SZXNwb25zZS5DaGVjaxqRAQoFQ2hlY2sSOwoEa2luZBgBIAEoDjItLmZsb3drZWVwLnYxLkZvcmtFeGVjdXRpb25SZXNwb25zZS5DaGVjay5LaW5kEgwKBHBhdGgYAiABKAkSDwoHbWVzc2FnZRgDIAEoCSIsCgRLaW5kEhQKEEtJTkRfVU5TUEVDSUZJRUQQABIOCgpLSU5EX0lOUFVUEAEi7wMKDkNhbmNlbFJlc3BvbnNlEikKCWV4ZWN1dGlvbhgBIAEoCzIWLmZsb3drZWVwLnYxLkV4ZWN1dGlvbhI2CgVzdGVwcxgCIAMoCzInLmZsb3drZWVwLnYxLkNhbmNlbFJlc3BvbnNlLlN0ZXBSZWNlaXB0EhUKDXN0ZXBzX29taXR0ZWQYAyABKAga4gIKC1N0ZXBSZWNlaXB0EgwKBHBhdGgYASABKAkSPgoGZWZmZWN0GAIgASgOMi4uZmxvd2tlZXAudjEuQ2FuY2VsUmVzcG9uc2UuU3RlcFJlY2VpcHQuRWZmZWN0Ei8KBXN0YXRlGAMgASgOMiAuZmxvd2tlZXAudjEuU3RlcEV4ZWN1dGlvbi5TdGF0ZRIRCglpdGVyYXRpb24YBCABKAUiwAEKBkVmZmVjdBIWChJFRkZFQ1RfVU5TUEVDSUZJRUQQABIYChRFRkZFQ1RfQUxSRUFEWV9FTkRFRBABEhgKFEVGRkVDVF9ORVZFUl9TVEFSVEVEEAISFwoTRUZGRUNUX1dBSVRfUkVNT1ZFRBADEhMKD0VGRkVDVF9TVE9QUElORxAEEhIKDkVGRkVDVF9TVE9QUEVEEAUSEgoORUZGRUNUX1VOS05PV04QBhIUChBFRkZFQ1RfQ09NUExFVEVEEAciiwEKDFBhdXNlUmVxdWVzdBIeCgxleGVjdXRpb25faWQYASABKAlCCLpIBXIDsAEBEhgKBnJlYXNvbhgCIAEoCUIIukgFcgMYgAgSDAoEaGFyZBgDIAEoCBIVCg1zdG9wX2RlYWRsaW5lGAQgASgIEhwKCnJlcXVlc3RfaWQYBSABKAlCCLpIBXIDGIABIjoKDVBhdXNlUmVzcG9uc2USKQoJZXhlY3V0aW9uGAEgASgLMhYuZmxvd2tlZXAudjEuRXhlY3V0aW9uImcKDVJlc3VtZVJlcXVlc3QSHgoMZXhlY3V0aW9uX2lkGAEgASgJQgi6SAVyA7ABARIYCgZyZWFzb24YAiABKAlCCLpIBXIDGIAIEhwKCnJlcXVlc3RfaWQYAyABKAlCCLpIBXIDGIABIjsKDlJlc3VtZVJlc3BvbnNlEikKCWV4ZWN1dGlvbhgBIAEoCzIWLmZsb3drZWVwLnYxLkV4ZWN1dGlvbiJqChBUZXJtaW5hdGVSZXF1ZXN0Eh4KDGV4ZWN1dGlvbl9pZBgBIAEoCUIIukgFcgOwAQESGAoGcmVhc29uGAIgASgJQgi6SAVyAxiACBIcCgpyZXF1ZXN0X2lkGAMgASgJQgi6SAVyAxiAASI+ChFUZXJtaW5hdGVSZXNwb25zZRIpCglleGVjdXRpb24YASABKAsyFi5mbG93a2VlcC52MS5FeGVjdXRpb24ixgIKFlNpZ25hbEV4ZWN1dGlvblJlcXVlc3QSIAoMZXhlY3V0aW9uX2lkGAEgASgJQgi6SAVyA7ABAUgAEkYKC2NvcnJlbGF0aW9uGAIgASgLMi8uZmxvd2tlZXAudjEuU2lnbmFsRXhlY3V0aW9uUmVxdWVzdC5Db3JyZWxhdGlvbkgAEhgKBG5hbWUYAyABKAlCCrpIB3IFEAEYgAESKAoHcGF5bG9hZBgEIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSHAoKcmVxdWVzdF9pZBgFIAEoCUIIukgFcgMYgAEaTwoLQ29ycmVsYXRpb24SHAoId29ya2Zsb3cYASABKAlCCrpIB3IFEAEYgAESIgoOY29ycmVsYXRpb25faWQYAiABKAlCCrpIB3IFEAEYgAJCDwoGdGFyZ2V0EgW6SAIIASJXChdTaWduYWxFeGVjdXRpb25SZXNwb25zZRIpCglleGVjdXRpb24YASABKAsyFi5mbG93a2VlcC52MS5FeGVjdXRpb24SEQoJc2lnbmFsX2lkGAIgASgJImUKFVdhdGNoRXhlY3V0aW9uUmVxdWVzdBIeCgxleGVjdXRpb25faWQYASABKAlCCLpIBXIDsAEBEhoKCWFmdGVyX3NlcRgCIAEoA0IHukgEIgIoABIQCghzbmFwc2hvdBgDIAEoCCLMAQoWV2F0Y2hFeGVjdXRpb25SZXNwb25zZRIpCgZldmVudHMYASABKAsyFy5mbG93a2VlcC52MS5FdmVudEJhdGNoSAASKQoIYm9va21hcmsYAiABKAsyFS5mbG93a2VlcC52MS5Cb29rbWFya0gAEikKCHNuYXBzaG90GAMgASgLMhUuZmxvd2tlZXAudjEuU25hcHNob3RIABIpCgZvdXRwdXQYBCABKAsyFy5mbG93a2VlcC52MS5TdGVwT3V0cHV0SABCBgoEa2luZCI5CgpFdmVudEJhdGNoEisKBmV2ZW50cxgBIAMoCzIbLmZsb3drZWVwLnYxLkV4ZWN1dGlvbkV2ZW50IhcKCEJvb2ttYXJrEgsKA3NlcRgBIAEoAyJCCghTbmFwc2hvdBILCgNzZXEYASABKAMSKQoJZXhlY3V0aW9uGAIgASgLMhYuZmxvd2tlZXAudjEuRXhlY3V0aW9uIkwKClN0ZXBPdXRwdXQSDAoEcGF0aBgBIAEoCRIPCgdhdHRlbXB0GAIgASgFEgwKBHRleHQYAyABKAkSEQoJaXRlcmF0aW9uGAQgASgFMpkKChBFeGVjdXRpb25TZXJ2aWNlEkQKB0V4ZWN1dGUSGy5mbG93a2VlcC52MS5FeGVjdXRlUmVxdWVzdBocLmZsb3drZWVwLnYxLkV4ZWN1dGVSZXNwb25zZRJTCgxCYXRjaEV4ZWN1dGUSIC5mbG93a2VlcC52MS5CYXRjaEV4ZWN1dGVSZXF1ZXN0GiEuZmxvd2tlZXAudjEuQmF0Y2hFeGVjdXRlUmVzcG9uc2USUwoMR2V0RXhlY3V0aW9uEiAuZmxvd2tlZXAudjEuR2V0RXhlY3V0aW9uUmVxdWVzdBohLmZsb3drZWVwLnYxLkdldEV4ZWN1dGlvblJlc3BvbnNlElkKDkxpc3RFeGVjdXRpb25zEiIuZmxvd2tlZXAudjEuTGlzdEV4ZWN1dGlvbnNSZXF1ZXN0GiMuZmxvd2tlZXAudjEuTGlzdEV4ZWN1dGlvbnNSZXNwb25zZRJKCglMaXN0U3RlcHMSHS5mbG93a2VlcC52MS5MaXN0U3RlcHNSZXF1ZXN0Gh4uZmxvd2tlZXAudjEuTGlzdFN0ZXBzUmVzcG9uc2USRAoHR2V0U3RlcBIbLmZsb3drZWVwLnYxLkdldFN0ZXBSZXF1ZXN0GhwuZmxvd2tlZXAudjEuR2V0U3RlcFJlc3BvbnNlEmIKEUNvbXBhcmVFeGVjdXRpb25zEiUuZmxvd2tlZXAudjEuQ29tcGFyZUV4ZWN1dGlvbnNSZXF1ZXN0GiYuZmxvd2tlZXAudjEuQ29tcGFyZUV4ZWN1dGlvbnNSZXNwb25zZRJfChBFeHBsYWluRXhlY3V0aW9uEiQuZmxvd2tlZXAudjEuRXhwbGFpbkV4ZWN1dGlvblJlcXVlc3QaJS5mbG93a2VlcC52MS5FeHBsYWluRXhlY3V0aW9uUmVzcG9uc2USQQoGQ2FuY2VsEhouZmxvd2tlZXAudjEuQ2FuY2VsUmVxdWVzdBobLmZsb3drZWVwLnYxLkNhbmNlbFJlc3BvbnNlEj4KBVBhdXNlEhkuZmxvd2tlZXAudjEuUGF1c2VSZXF1ZXN0GhouZmxvd2tlZXAudjEuUGF1c2VSZXNwb25zZRJBCgZSZXN1bWUSGi5mbG93a2VlcC52MS5SZXN1bWVSZXF1ZXN0GhsuZmxvd2tlZXAudjEuUmVzdW1lUmVzcG9uc2USSgoJVGVybWluYXRlEh0uZmxvd2tlZXAudjEuVGVybWluYXRlUmVxdWVzdBoeLmZsb3drZWVwLnYxLlRlcm1pbmF0ZVJlc3BvbnNlElwKD1NpZ25hbEV4ZWN1dGlvbhIjLmZsb3drZWVwLnYxLlNpZ25hbEV4ZWN1dGlvblJlcXVlc3QaJC5mbG93a2VlcC52MS5TaWduYWxFeGVjdXRpb25SZXNwb25zZRI+CgVSZXRyeRIZLmZsb3drZWVwLnYxLlJldHJ5UmVxdWVzdBoaLmZsb3drZWVwLnYxLlJldHJ5UmVzcG9uc2USVgoNRm9ya0V4ZWN1dGlvbhIhLmZsb3drZWVwLnYxLkZvcmtFeGVjdXRpb25SZXF1ZXN0GiIuZmxvd2tlZXAudjEuRm9ya0V4ZWN1dGlvblJlc3BvbnNlElsKDldhdGNoRXhlY3V0aW9uEiIuZmxvd2tlZXAudjEuV2F0Y2hFeGVjdXRpb25SZXF1ZXN0GiMuZmxvd2tlZXAudjEuV2F0Y2hFeGVjdXRpb25SZXNwb25zZTABQjIKD2Rldi5mbG93a2VlcC52MVABWh1mbG93a2VlcC5kZXYvZ28vdjE7Zmxvd2tlZXB2MWIGcHJvdG8z", [file_flowkeep_v1_comparison, file_flowkeep_v1_event, file_flowkeep_v1_execution, file_flowkeep_v1_explanation, file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp, file_google_rpc_status]);
 
 /**
  * Request of Execute.
@@ -469,6 +469,13 @@ export type ExecutionFilter = Message<"flowkeep.v1.ExecutionFilter"> & {
    * @generated from field: string execution_id_prefix = 9;
    */
   executionIdPrefix: string;
+
+  /**
+   * Optional. Only executions that were made from this one by `ForkExecution`; its id.
+   *
+   * @generated from field: string source_execution_id = 10;
+   */
+  sourceExecutionId: string;
 };
 
 /**
@@ -898,6 +905,157 @@ export const RetryResponseSchema: GenMessage<RetryResponse> = /*@__PURE__*/
   messageDesc(file_flowkeep_v1_execution_service, 16);
 
 /**
+ * Request of ForkExecution.
+ *
+ * @generated from message flowkeep.v1.ForkExecutionRequest
+ */
+export type ForkExecutionRequest = Message<"flowkeep.v1.ForkExecutionRequest"> & {
+  /**
+   * Required. Id of the execution that the new one is made from.
+   *
+   * @generated from field: string execution_id = 1;
+   */
+  executionId: string;
+
+  /**
+   * Optional. Id of this request, made by the caller; a UUID is advised. The same id with the same content returns the
+   * first execution as it is now, however often it is sent; with other content, or of another method, ALREADY_EXISTS,
+   * REQUEST_ID_REUSED. It is remembered for at least 30 days, and as long as the new execution is kept. At most 128
+   * characters.
+   *
+   * @generated from field: string request_id = 2;
+   */
+  requestId: string;
+
+  /**
+   * Optional. Input of the new execution. Unset means that of the existing one. It must meet the `input_schema` of the
+   * revision.
+   *
+   * @generated from field: google.protobuf.Struct input = 3;
+   */
+  input?: JsonObject | undefined;
+
+  /**
+   * Optional. Revision that the new execution runs. Unset means that of the existing one, 0 the latest.
+   *
+   * @generated from field: optional int32 revision = 4;
+   */
+  revision?: number | undefined;
+
+  /**
+   * Optional. Only tell the `checks`, and make nothing.
+   *
+   * @generated from field: bool validate_only = 5;
+   */
+  validateOnly: boolean;
+};
+
+/**
+ * Describes the message flowkeep.v1.ForkExecutionRequest.
+ * Use `create(ForkExecutionRequestSchema)` to create a new message.
+ */
+export const ForkExecutionRequestSchema: GenMessage<ForkExecutionRequest> = /*@__PURE__*/
+  messageDesc(file_flowkeep_v1_execution_service, 17);
+
+/**
+ * Response of ForkExecution.
+ *
+ * @generated from message flowkeep.v1.ForkExecutionResponse
+ */
+export type ForkExecutionResponse = Message<"flowkeep.v1.ForkExecutionResponse"> & {
+  /**
+   * The new execution. Absent with `validate_only`.
+   *
+   * @generated from field: flowkeep.v1.Execution execution = 1;
+   */
+  execution?: Execution | undefined;
+
+  /**
+   * Whether this call made the execution. False when the request id was known, and with `validate_only`.
+   *
+   * @generated from field: bool created = 2;
+   */
+  created: boolean;
+
+  /**
+   * What is recorded and does not fit, at most 100, in the order of the definition. Only with `validate_only`: else
+   * there is none, or an error.
+   *
+   * @generated from field: repeated flowkeep.v1.ForkExecutionResponse.Check checks = 3;
+   */
+  checks: ForkExecutionResponse_Check[];
+};
+
+/**
+ * Describes the message flowkeep.v1.ForkExecutionResponse.
+ * Use `create(ForkExecutionResponseSchema)` to create a new message.
+ */
+export const ForkExecutionResponseSchema: GenMessage<ForkExecutionResponse> = /*@__PURE__*/
+  messageDesc(file_flowkeep_v1_execution_service, 18);
+
+/**
+ * Something recorded that does not fit.
+ *
+ * @generated from message flowkeep.v1.ForkExecutionResponse.Check
+ */
+export type ForkExecutionResponse_Check = Message<"flowkeep.v1.ForkExecutionResponse.Check"> & {
+  /**
+   * What does not fit.
+   *
+   * @generated from field: flowkeep.v1.ForkExecutionResponse.Check.Kind kind = 1;
+   */
+  kind: ForkExecutionResponse_Check_Kind;
+
+  /**
+   * Path of the step whose record does not fit; empty of the input.
+   *
+   * @generated from field: string path = 2;
+   */
+  path: string;
+
+  /**
+   * What is wrong, and what would be right, for people. At most 1,024 characters.
+   *
+   * @generated from field: string message = 3;
+   */
+  message: string;
+};
+
+/**
+ * Describes the message flowkeep.v1.ForkExecutionResponse.Check.
+ * Use `create(ForkExecutionResponse_CheckSchema)` to create a new message.
+ */
+export const ForkExecutionResponse_CheckSchema: GenMessage<ForkExecutionResponse_Check> = /*@__PURE__*/
+  messageDesc(file_flowkeep_v1_execution_service, 18, 0);
+
+/**
+ * What does not fit. Values may be added.
+ *
+ * @generated from enum flowkeep.v1.ForkExecutionResponse.Check.Kind
+ */
+export enum ForkExecutionResponse_Check_Kind {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: KIND_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * The recorded input does not meet the `input_schema` of the revision: give another one as `input`.
+   *
+   * @generated from enum value: KIND_INPUT = 1;
+   */
+  INPUT = 1,
+}
+
+/**
+ * Describes the enum flowkeep.v1.ForkExecutionResponse.Check.Kind.
+ */
+export const ForkExecutionResponse_Check_KindSchema: GenEnum<ForkExecutionResponse_Check_Kind> = /*@__PURE__*/
+  enumDesc(file_flowkeep_v1_execution_service, 18, 0, 0);
+
+/**
  * Response of Cancel.
  *
  * @generated from message flowkeep.v1.CancelResponse
@@ -930,7 +1088,7 @@ export type CancelResponse = Message<"flowkeep.v1.CancelResponse"> & {
  * Use `create(CancelResponseSchema)` to create a new message.
  */
 export const CancelResponseSchema: GenMessage<CancelResponse> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 17);
+  messageDesc(file_flowkeep_v1_execution_service, 19);
 
 /**
  * What became of one step.
@@ -972,7 +1130,7 @@ export type CancelResponse_StepReceipt = Message<"flowkeep.v1.CancelResponse.Ste
  * Use `create(CancelResponse_StepReceiptSchema)` to create a new message.
  */
 export const CancelResponse_StepReceiptSchema: GenMessage<CancelResponse_StepReceipt> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 17, 0);
+  messageDesc(file_flowkeep_v1_execution_service, 19, 0);
 
 /**
  * What cancelling did. Values may be added.
@@ -1042,7 +1200,7 @@ export enum CancelResponse_StepReceipt_Effect {
  * Describes the enum flowkeep.v1.CancelResponse.StepReceipt.Effect.
  */
 export const CancelResponse_StepReceipt_EffectSchema: GenEnum<CancelResponse_StepReceipt_Effect> = /*@__PURE__*/
-  enumDesc(file_flowkeep_v1_execution_service, 17, 0, 0);
+  enumDesc(file_flowkeep_v1_execution_service, 19, 0, 0);
 
 /**
  * Request of Pause.
@@ -1096,7 +1254,7 @@ export type PauseRequest = Message<"flowkeep.v1.PauseRequest"> & {
  * Use `create(PauseRequestSchema)` to create a new message.
  */
 export const PauseRequestSchema: GenMessage<PauseRequest> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 18);
+  messageDesc(file_flowkeep_v1_execution_service, 20);
 
 /**
  * Response of Pause.
@@ -1117,7 +1275,7 @@ export type PauseResponse = Message<"flowkeep.v1.PauseResponse"> & {
  * Use `create(PauseResponseSchema)` to create a new message.
  */
 export const PauseResponseSchema: GenMessage<PauseResponse> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 19);
+  messageDesc(file_flowkeep_v1_execution_service, 21);
 
 /**
  * Request of Resume.
@@ -1152,7 +1310,7 @@ export type ResumeRequest = Message<"flowkeep.v1.ResumeRequest"> & {
  * Use `create(ResumeRequestSchema)` to create a new message.
  */
 export const ResumeRequestSchema: GenMessage<ResumeRequest> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 20);
+  messageDesc(file_flowkeep_v1_execution_service, 22);
 
 /**
  * Response of Resume.
@@ -1173,7 +1331,7 @@ export type ResumeResponse = Message<"flowkeep.v1.ResumeResponse"> & {
  * Use `create(ResumeResponseSchema)` to create a new message.
  */
 export const ResumeResponseSchema: GenMessage<ResumeResponse> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 21);
+  messageDesc(file_flowkeep_v1_execution_service, 23);
 
 /**
  * Request of Terminate.
@@ -1208,7 +1366,7 @@ export type TerminateRequest = Message<"flowkeep.v1.TerminateRequest"> & {
  * Use `create(TerminateRequestSchema)` to create a new message.
  */
 export const TerminateRequestSchema: GenMessage<TerminateRequest> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 22);
+  messageDesc(file_flowkeep_v1_execution_service, 24);
 
 /**
  * Response of Terminate.
@@ -1229,7 +1387,7 @@ export type TerminateResponse = Message<"flowkeep.v1.TerminateResponse"> & {
  * Use `create(TerminateResponseSchema)` to create a new message.
  */
 export const TerminateResponseSchema: GenMessage<TerminateResponse> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 23);
+  messageDesc(file_flowkeep_v1_execution_service, 25);
 
 /**
  * Request of SignalExecution.
@@ -1291,7 +1449,7 @@ export type SignalExecutionRequest = Message<"flowkeep.v1.SignalExecutionRequest
  * Use `create(SignalExecutionRequestSchema)` to create a new message.
  */
 export const SignalExecutionRequestSchema: GenMessage<SignalExecutionRequest> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 24);
+  messageDesc(file_flowkeep_v1_execution_service, 26);
 
 /**
  * An execution, told by what it belongs to.
@@ -1319,7 +1477,7 @@ export type SignalExecutionRequest_Correlation = Message<"flowkeep.v1.SignalExec
  * Use `create(SignalExecutionRequest_CorrelationSchema)` to create a new message.
  */
 export const SignalExecutionRequest_CorrelationSchema: GenMessage<SignalExecutionRequest_Correlation> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 24, 0);
+  messageDesc(file_flowkeep_v1_execution_service, 26, 0);
 
 /**
  * Response of SignalExecution.
@@ -1347,7 +1505,7 @@ export type SignalExecutionResponse = Message<"flowkeep.v1.SignalExecutionRespon
  * Use `create(SignalExecutionResponseSchema)` to create a new message.
  */
 export const SignalExecutionResponseSchema: GenMessage<SignalExecutionResponse> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 25);
+  messageDesc(file_flowkeep_v1_execution_service, 27);
 
 /**
  * Request of WatchExecution.
@@ -1383,7 +1541,7 @@ export type WatchExecutionRequest = Message<"flowkeep.v1.WatchExecutionRequest">
  * Use `create(WatchExecutionRequestSchema)` to create a new message.
  */
 export const WatchExecutionRequestSchema: GenMessage<WatchExecutionRequest> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 26);
+  messageDesc(file_flowkeep_v1_execution_service, 28);
 
 /**
  * Response of WatchExecution.
@@ -1437,7 +1595,7 @@ export type WatchExecutionResponse = Message<"flowkeep.v1.WatchExecutionResponse
  * Use `create(WatchExecutionResponseSchema)` to create a new message.
  */
 export const WatchExecutionResponseSchema: GenMessage<WatchExecutionResponse> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 27);
+  messageDesc(file_flowkeep_v1_execution_service, 29);
 
 /**
  * The events of one or more whole transitions.
@@ -1458,7 +1616,7 @@ export type EventBatch = Message<"flowkeep.v1.EventBatch"> & {
  * Use `create(EventBatchSchema)` to create a new message.
  */
 export const EventBatchSchema: GenMessage<EventBatch> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 28);
+  messageDesc(file_flowkeep_v1_execution_service, 30);
 
 /**
  * A position up to which everything was sent.
@@ -1479,7 +1637,7 @@ export type Bookmark = Message<"flowkeep.v1.Bookmark"> & {
  * Use `create(BookmarkSchema)` to create a new message.
  */
 export const BookmarkSchema: GenMessage<Bookmark> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 29);
+  messageDesc(file_flowkeep_v1_execution_service, 31);
 
 /**
  * An execution as it stood at a seq.
@@ -1507,7 +1665,7 @@ export type Snapshot = Message<"flowkeep.v1.Snapshot"> & {
  * Use `create(SnapshotSchema)` to create a new message.
  */
 export const SnapshotSchema: GenMessage<Snapshot> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 30);
+  messageDesc(file_flowkeep_v1_execution_service, 32);
 
 /**
  * Output that a step gives while it runs, such as tokens of a model or lines of a log.
@@ -1549,7 +1707,7 @@ export type StepOutput = Message<"flowkeep.v1.StepOutput"> & {
  * Use `create(StepOutputSchema)` to create a new message.
  */
 export const StepOutputSchema: GenMessage<StepOutput> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 31);
+  messageDesc(file_flowkeep_v1_execution_service, 33);
 
 /**
  * Executes workflows, shows how they go, and stops them.
@@ -1724,6 +1882,21 @@ export const ExecutionService: GenService<{
     methodKind: "unary";
     input: typeof RetryRequestSchema;
     output: typeof RetryResponseSchema;
+  },
+  /**
+   * Makes a new execution of an existing one, which is left as it is: with its input, or another one, by the same revision
+   * of the workflow or another one. The existing one may run, or have ended in any way. Tags, labels, priority, timeout and
+   * correlation id are those of the existing one; the owner is the caller. Payloads are copied, so it does not matter
+   * whether the existing one is removed later. Each knows the other, by `Execution.lineage` and `Execution.forks`. What is
+   * recorded and does not fit is told by `checks`, and with such there is no new execution: FAILED_PRECONDITION,
+   * FORK_NOT_FITTING.
+   *
+   * @generated from rpc flowkeep.v1.ExecutionService.ForkExecution
+   */
+  forkExecution: {
+    methodKind: "unary";
+    input: typeof ForkExecutionRequestSchema;
+    output: typeof ForkExecutionResponseSchema;
   },
   /**
    * Sends the events of an execution in order and without gaps, first those that happened, then each as it is
