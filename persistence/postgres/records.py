@@ -70,7 +70,8 @@ _decode_usage = msgspec.json.Decoder(Usage).decode
 _decode_pause = msgspec.json.Decoder(Pause).decode
 _decode_lineage = msgspec.json.Decoder(Lineage).decode
 _encode = msgspec.json.encode
-_strict = json.JSONEncoder(allow_nan=False)
+# Structs, which only msgspec knows, are dicts to it.
+_strict = json.JSONEncoder(allow_nan=False, default=msgspec.to_builtins)
 _EXECUTION_STATES = {state.value: state for state in ExecutionState}
 _STEP_STATES = {state.value: state for state in StepState}
 

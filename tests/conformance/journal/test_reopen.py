@@ -62,7 +62,7 @@ async def test_it_is_open_again_nobodys_and_claimable_at_once(
     repository: Repository, keeper: Keeper, state: ExecutionState
 ) -> None:
     row, begin = await keeper.put_ended(state), now()
-    edit = Edit("fetch", 2, {"n": 1e300, "text": "ä"})
+    edit = Edit("fetch", 2, {"n": 1e300, "text": "ä", "nothing": None})
     answer = await repository.reopen(SCOPE, reopening(row, edit=edit))
     after = answer.execution
     assert answer.is_new and after.wake_time is not None and begin <= after.wake_time <= now()

@@ -38,7 +38,7 @@ from tests.conformance.builders import (
 from tests.conformance.conftest import OpenRepository
 
 COMMITTED, FENCED = CommitResult.COMMITTED, CommitResult.FENCED
-WAIT = Wait(WaitKind.TIMER, MOMENT, MOMENT, "until then")
+WAIT = Wait(WaitKind.TIMER, MOMENT, MOMENT, "until it is null")
 
 
 async def submit_all(repository: Repository, *written: Transition) -> list[Any]:
@@ -62,7 +62,7 @@ async def test_a_transition_changes_row_steps_and_events_together(repository: Re
         "deadline_time": MOMENT + timedelta(hours=1),
         "failure": {"code": "X"},
         "ending": Ending(ExecutionState.CANCELLED, {"code": "Y"}),
-        "pause": Pause("ann", "lunch", MOMENT, is_hard=True, stops_deadline=True),
+        "pause": Pause("ann", "a null pointer", MOMENT, is_hard=True, stops_deadline=True),
         "usage": Usage(7, MOST, 1),
     }
     steps = (
