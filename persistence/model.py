@@ -14,6 +14,7 @@ from uuid import UUID
 
 import msgspec
 
+from persistence.breakpoints import Breakpoints
 from persistence.lineage import Lineage
 from persistence.signals import Signal
 from persistence.usage import Usage
@@ -169,6 +170,12 @@ class MessageKind(StrEnum):
     TERMINATE = "TERMINATE"
     """It is to end at once, whatever of it still runs."""
 
+    BREAKPOINTS = "BREAKPOINTS"
+    """It is to be held before other steps than so far."""
+
+    EDIT = "EDIT"
+    """A step that is held is to be called with something else."""
+
 
 BINDING_MESSAGES = frozenset(MessageKind) - {MessageKind.CHILD_ENDED}
 """Kinds that no end may pass: once sent, such a message is seen before the execution, or a task of it, ends."""
@@ -231,8 +238,9 @@ class Execution(msgspec.Struct, frozen=True):
     `reopened_seq` is the number of the event that did so last, 0 in the first run.
     `usage` is what its attempts that have ended used, None for nothing.
     `failure` is a JSON object with code, message, details, step_path, step_iteration, retryable, stack_trace. `ending`
-    is the end that is decided, from then until it has come. `pause` is there while it is PAUSED. `mail` is how many
-    binding messages it was ever sent. `lineage` is that of one which was made from another execution.
+    is the end that is decided, from then until it has come. `pause` is there while it is PAUSED, `breakpoints` where
+    something may hold it. `mail` is how many binding messages it was ever sent. `lineage` is that of one which was made
+    from another execution.
     `unreadable` names the columns that the store holds and that cannot be read; something empty stands in their place.
     """
 
@@ -271,6 +279,7 @@ class Execution(msgspec.Struct, frozen=True):
     unreadable: tuple[str, ...] = ()
     reopened_seq: int = 0
     lineage: Lineage | None = None
+    breakpoints: Breakpoints | None = None
 
 
 StepKey = tuple[str, int]
@@ -309,6 +318,7 @@ class Step(msgspec.Struct, frozen=True):
     None for nothing. `position` is the place in the definition, from 1, of the step of the root that it is, or is of;
     `items` has the number of its item and its own place, for each item around it: in the order of both, what is of an
     item stands together. A step that is written with an UNREAD `input` keeps the one that it has.
+    `is_fixed`: each attempt of this iteration is called with that, whatever the definition says.
     """
 
     path: str
@@ -333,6 +343,7 @@ class Step(msgspec.Struct, frozen=True):
     position: int = 0
     items: tuple[int, ...] = ()
     usage: Usage | None = None
+    is_fixed: bool = False
 
     @property
     def key(self) -> StepKey:

@@ -43,7 +43,9 @@ def admits(execution: Execution, unseen: Iterable[str], kind: MessageKind) -> bo
             return False
         case MessageKind.RESUME if state is ExecutionState.PAUSED:
             return True
-        case MessageKind.SIGNAL if state is not ExecutionState.CANCELLING:
+        case MessageKind.EDIT if state is ExecutionState.PAUSED:
+            return True
+        case MessageKind.SIGNAL | MessageKind.BREAKPOINTS if state is not ExecutionState.CANCELLING:
             return True
     raise ExecutionStateError(execution.id, state, _WANTED.get(kind, ""))
 
@@ -76,4 +78,6 @@ _WANTED = {
     MessageKind.PAUSE: "only what is PENDING or RUNNING can be paused",
     MessageKind.RESUME: "only what is PAUSED can be resumed",
     MessageKind.SIGNAL: "what is being cancelled takes no signals",
+    MessageKind.BREAKPOINTS: "what is being cancelled cannot be held",
+    MessageKind.EDIT: "only what is PAUSED can be edited, and of it the steps that a breakpoint holds",
 }

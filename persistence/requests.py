@@ -17,6 +17,8 @@ class Method(StrEnum):
     CANCEL = "CANCEL"
     PAUSE = "PAUSE"
     RESUME = "RESUME"
+    BREAKPOINTS = "BREAKPOINTS"
+    EDIT = "EDIT"
     RETRY = "RETRY"
     SIGNAL = "SIGNAL"
     TERMINATE = "TERMINATE"

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import msgspec
 
+from persistence.breakpoints import Breakpoints
 from persistence.errors import ExecutionStateError, PersistenceError
 from persistence.model import (
     RETRIABLE_STATES,
@@ -119,6 +120,7 @@ class Transition(msgspec.Struct, frozen=True):
     failure: Mapping[str, Any] | None = None
     ending: Ending | None = None
     pause: Pause | None = None
+    breakpoints: Breakpoints | None = None
     result: Json = None
     consumed: Sequence[UUID] = ()
     mail_seen: int = 0

@@ -30,6 +30,9 @@ class WaitKind(StrEnum):
     SIGNAL = "SIGNAL"
     """Signals of some names."""
 
+    BREAKPOINT = "BREAKPOINT"
+    """Somebody who looks at it before it begins."""
+
 
 class Wait(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a step waits for, since `start_time`; `reason` says it for people.

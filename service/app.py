@@ -45,6 +45,7 @@ from service.calls.channels import Channels
 from service.config import Config, ConfigError
 from service.engine.clock import StoreClock
 from service.engine.control import Control
+from service.engine.debugging import Debugging
 from service.engine.durations import TEN_YEARS
 from service.engine.egress.allowed import Allowed
 from service.engine.egress.egress import Egress
@@ -262,6 +263,7 @@ async def running_server(config: Config, repository: Repository, *, alone: bool)
             tokens,
             config.wait_limit,
             engine.control,
+            Debugging(repository, engine.workflows, engine.control, engine.runner.context.registry),
             Signalling(repository, engine.workflows, engine.control),
             Explaining(repository, engine.workflows, engine.runner),
         )

@@ -305,6 +305,36 @@ func (c *Client) Resume(ctx context.Context, executionID, reason string) (*flowk
 	return call(ctx, c, c.executions.Resume, request, c.timeout)
 }
 
+// StepOver lets a paused execution go on to the next step that begins, before which it is paused again.
+func (c *Client) StepOver(ctx context.Context, executionID string) (*flowkeepv1.ResumeResponse, error) {
+	halt := &flowkeepv1.ResumeRequest_StepOver{StepOver: true}
+	request := &flowkeepv1.ResumeRequest{ExecutionId: executionID, RequestId: requestID(""), Halt: halt}
+	return call(ctx, c, c.executions.Resume, request, c.timeout)
+}
+
+// SetBreakpoints lets an execution be held before these steps from now on, and before no others.
+func (c *Client) SetBreakpoints(ctx context.Context, executionID string, breakpoints ...*flowkeepv1.Breakpoint) (*flowkeepv1.Execution, error) {
+	request := &flowkeepv1.SetBreakpointsRequest{
+		ExecutionId: executionID, Breakpoints: breakpoints, RequestId: requestID(""),
+	}
+	response, err := call(ctx, c, c.executions.SetBreakpoints, request, c.timeout)
+	return response.GetExecution(), err
+}
+
+// EditStepInput lets a step that a breakpoint holds be called with this input. Of one that is not held the error is
+// ErrFailedPrecondition, STEP_NOT_HELD.
+func (c *Client) EditStepInput(ctx context.Context, executionID, path string, input map[string]any) (*flowkeepv1.Execution, error) {
+	given, err := structpb.NewStruct(input)
+	if err != nil {
+		return nil, err
+	}
+	request := &flowkeepv1.EditStepInputRequest{
+		ExecutionId: executionID, Path: path, Input: given, RequestId: requestID(""),
+	}
+	response, err := call(ctx, c, c.executions.EditStepInput, request, c.timeout)
+	return response.GetExecution(), err
+}
+
 // Terminate ends an execution at once, without waiting for what runs, and returns it.
 func (c *Client) Terminate(ctx context.Context, executionID, reason string) (*flowkeepv1.TerminateResponse, error) {
 	request := &flowkeepv1.TerminateRequest{ExecutionId: executionID, Reason: reason, RequestId: requestID("")}

@@ -328,6 +328,7 @@ def _after(row: Execution, transition: Transition, now: datetime) -> Execution:
         failure=copied(transition.failure),
         ending=fresh_ending(transition.ending),
         pause=transition.pause,
+        breakpoints=transition.breakpoints,
         incarnation=None if is_released else row.incarnation,
         deaths=0 if transition.survived else row.deaths,
         bytes=transition.bytes,

@@ -43,6 +43,7 @@ _EXECUTION: Mapping[str, tuple[Callable[[Any], bool], Any]] = {
     "failure": (_optional(records.failure), None),
     "ending": (_optional(records.ending), None),
     "pause": (_optional(records.pause), None),
+    "breakpoints": (_optional(records.breakpoints), None),
     "usage": (_optional(records.usage), None),
     "lineage": (_optional(records.lineage), None),
 }

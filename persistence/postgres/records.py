@@ -17,6 +17,7 @@ import asyncpg
 import msgspec
 from sqlalchemy import DateTime
 
+from persistence.breakpoints import Breakpoints
 from persistence.errors import PersistenceError
 from persistence.lineage import Lineage
 from persistence.model import (
@@ -42,13 +43,13 @@ EXECUTION_COLUMNS = (
     "tags", "labels", "correlation_id", "request_id", "scheduled_time", "start_time", "end_time", "deadline_time",
     "progress", "steps_total", "steps_completed", "steps_failed", "steps_skipped", "steps_running", "steps_cancelled",
     "last_seq", "failure", "ending", "pause", "mail", "incarnation", "epoch", "wake_time", "deaths", "bytes", "run",
-    "usage", "reopened_seq", "lineage",
+    "usage", "reopened_seq", "lineage", "breakpoints",
 )  # fmt: skip
 MESSAGE_COLUMNS = ("id", "kind", "create_time", "sender", "body")
 STEP_COLUMNS = (
     "path", "iteration", "handler", "state", "attempt", "input", "output", "failure", "failed_attempts", "assigned",
     "skip_reason", "start_time", "attempt_time", "end_time", "wait", "end_seq", "worker", "failures", "progress",
-    "position", "items", "usage", "shared",
+    "position", "items", "usage", "fixed", "shared",
 )  # fmt: skip
 
 UNREADABLE_TIME = datetime.min.replace(tzinfo=UTC)
@@ -69,6 +70,7 @@ _decode_wait = msgspec.json.Decoder(Wait).decode
 _decode_usage = msgspec.json.Decoder(Usage).decode
 _decode_pause = msgspec.json.Decoder(Pause).decode
 _decode_lineage = msgspec.json.Decoder(Lineage).decode
+_decode_breakpoints = msgspec.json.Decoder(Breakpoints).decode
 _encode = msgspec.json.encode
 # Structs, which only msgspec knows, are dicts to it.
 _strict = json.JSONEncoder(allow_nan=False, default=msgspec.to_builtins)
@@ -174,6 +176,7 @@ def execution(row: asyncpg.Record | Mapping[str, Any]) -> Execution:
         usage=None if row["usage"] is None else usage(row["usage"]),
         reopened_seq=row["reopened_seq"] or 0,
         lineage=None if row["lineage"] is None else lineage(row["lineage"]),
+        breakpoints=None if row["breakpoints"] is None else breakpoints(row["breakpoints"]),
     )
     if not 0.0 <= found.timeout <= LONGEST_TIMEOUT or UNREADABLE_TIME in (
         found.create_time,
@@ -219,6 +222,7 @@ def step(row: asyncpg.Record | Mapping[str, Any]) -> Step:
         position=row["position"],
         items=numbers(row["items"]),
         usage=None if row["usage"] is None else usage(row["usage"]),
+        is_fixed=row["fixed"] is True,
     )
     if UNREADABLE_TIME in (found.start_time, found.attempt_time, found.end_time):
         raise NotReadableError("a time")
@@ -268,6 +272,11 @@ def pause(text: str) -> Pause:
 def lineage(text: str) -> Lineage:
     """Return where an execution comes from. Raises msgspec.DecodeError when it is nothing of ours."""
     return _decode_lineage(text)
+
+
+def breakpoints(text: str) -> Breakpoints:
+    """Return where an execution is held. Raises msgspec.DecodeError when it is nothing of ours."""
+    return _decode_breakpoints(text)
 
 
 def signals(text: str | None) -> tuple[Signal, ...]:

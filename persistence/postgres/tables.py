@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Computed,
@@ -161,6 +162,7 @@ executions = Table(
     Column("ending", JSONB, comment="End that is decided while attempts are being stopped: state, failure."),
     Column("usage", JSONB, comment="What its steps used up: input_tokens, output_tokens, cost_micros; or NULL."),
     Column("pause", JSONB, comment="Of a PAUSED one: by, reason, time, is_hard, stops_deadline; or NULL."),
+    Column("breakpoints", JSONB, comment="Where it is held before steps begin: by, points, halt, step; or NULL."),
     Column("signals", JSONB, comment="Signals that no step has taken: id, name, payload, sender, time, size; or NULL."),
     Column("reopened_seq", BigInteger, comment="Number of the event with which its run began; NULL in the first."),
     Column("lineage", JSONB, comment="Of one that was made from another one: source, seq, step_path; or NULL."),
@@ -281,6 +283,7 @@ steps = Table(
     Column("shared", JSONB, comment="Columns whose payload is in shared_payloads, and NULL here, with its digest."),
     Column("items", ARRAY(Integer), comment="Of the step of an item: its number and place, for each item around it."),
     Column("usage", JSONB, comment="What its attempts used up: input_tokens, output_tokens, cost_micros; or NULL."),
+    Column("fixed", Boolean, comment="True where its attempts are called with its input as it is; else NULL."),
     PrimaryKeyConstraint("execution_id", "path", "iteration", name="steps_pkey"),
     # Those of the root are as few as their definition has, and are found by their paths.
     Index("steps_of_items", "execution_id", "position", "items", postgresql_where=text("items IS NOT NULL")),

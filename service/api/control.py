@@ -9,10 +9,13 @@ from uuid import UUID
 from flowkeep.v1 import execution_service_pb2 as pb
 from flowkeep.v1.execution_pb2 import Execution as ExecutionMessage
 from persistence.model import MessageKind
+from service.api.breakpoints import read_breakpoints
+from service.api.errors import invalid
 from service.api.executions import execution_message
 from service.api.identity import current_identity
 from service.api.payloads import read_struct
 from service.engine.control import Control
+from service.engine.debugging import Debugging
 from service.engine.signalling import Correlation, Signalling
 from service.engine.slices import in_slices
 
@@ -41,13 +44,38 @@ class ControlCalls:
 
     _control: Control
     _signalling: Signalling
+    _debugging: Debugging
 
     async def Pause(self, request: pb.PauseRequest, context: Any) -> pb.PauseResponse:
         how = {"hard": request.hard, "stop_deadline": request.stop_deadline}
         return pb.PauseResponse(execution=await self._asked(request, MessageKind.PAUSE, how))
 
     async def Resume(self, request: pb.ResumeRequest, context: Any) -> pb.ResumeResponse:
-        return pb.ResumeResponse(execution=await self._asked(request, MessageKind.RESUME))
+        match request.WhichOneof("halt"):
+            case "step_over":
+                how: dict[str, Any] = {"step_over": True}
+            case "run_to":
+                how = {"run_to": request.run_to}
+            case _:
+                how = {}
+        return pb.ResumeResponse(execution=await self._asked(request, MessageKind.RESUME, how))
+
+    async def SetBreakpoints(self, request: pb.SetBreakpointsRequest, context: Any) -> pb.SetBreakpointsResponse:
+        caller, points = current_identity.get(), read_breakpoints(request.breakpoints)
+        execution_id = UUID(request.execution_id)
+        execution = await self._debugging.set_breakpoints(
+            caller.scope, execution_id, points, caller.subject, request.request_id
+        )
+        return pb.SetBreakpointsResponse(execution=execution_message(execution))
+
+    async def EditStepInput(self, request: pb.EditStepInputRequest, context: Any) -> pb.EditStepInputResponse:
+        if not request.HasField("input"):
+            raise invalid("input", "is required")
+        caller, given = current_identity.get(), await in_slices(read_struct(request.input))
+        execution = await self._debugging.edit_input(
+            caller.scope, UUID(request.execution_id), request.path, given, caller.subject, request.request_id
+        )
+        return pb.EditStepInputResponse(execution=execution_message(execution))
 
     async def Terminate(self, request: pb.TerminateRequest, context: Any) -> pb.TerminateResponse:
         return pb.TerminateResponse(execution=await self._asked(request, MessageKind.TERMINATE))
@@ -59,9 +87,7 @@ class ControlCalls:
         )
         return pb.SignalExecutionResponse(execution=execution_message(execution), signal_id=str(signal_id))
 
-    async def _asked(
-        self, request: _Asks, kind: MessageKind, how: Mapping[str, bool] | None = None
-    ) -> ExecutionMessage:
+    async def _asked(self, request: _Asks, kind: MessageKind, how: Mapping[str, Any] | None = None) -> ExecutionMessage:
         caller = current_identity.get()
         body = {"reason": request.reason, **(how or {})}
         execution_id = UUID(request.execution_id)

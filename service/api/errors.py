@@ -22,6 +22,7 @@ from service.api import trailers
 from service.api.claims import READ_WORKFLOWS, UnauthenticatedError
 from service.api.identity import current_identity
 from service.api.keys import KeysUnavailableError
+from service.engine.debugging import StepNotHeldError
 from service.engine.forks import ForkNotFittingError
 from service.engine.history import MOST_HISTORY, HistoryTooLargeError
 from service.engine.retries import StepNotRetriedError
@@ -126,6 +127,9 @@ def refusal_of(error: BaseException) -> Refusal | None:
         case ForkNotFittingError():
             metadata = {"execution_id": str(error.execution_id), "checks": str(len(error.checks))}
             return Refusal(code.FAILED_PRECONDITION, reason.ERROR_REASON_FORK_NOT_FITTING, text, metadata)
+        case StepNotHeldError():
+            metadata = {"execution_id": str(error.execution_id), "path": error.path, "state": error.state}
+            return Refusal(code.FAILED_PRECONDITION, reason.ERROR_REASON_STEP_NOT_HELD, text, metadata)
         case HistoryTooLargeError():
             metadata = {
                 "execution_id": str(error.execution_id),

@@ -16,11 +16,13 @@ from flowkeep.v1.execution_pb2 import Failure as FailureMessage
 from flowkeep.v1.execution_pb2 import Lineage as LineageMessage
 from flowkeep.v1.execution_pb2 import StepCounts as StepCountsMessage
 from flowkeep.v1.execution_pb2 import Wait as WaitMessage
+from persistence.breakpoints import Halt
 from persistence.lineage import Lineage
 from persistence.model import Edit, ExecutionState, StepCounts, Wait, WaitKind
 from persistence.model import Event as StoredEvent
 from persistence.signals import Signal
 from persistence.usage import Usage
+from service.api.breakpoints import read_breakpoints
 from service.engine.failure import Failure
 from service.engine.payload import size
 from service.engine.planning import events
@@ -76,7 +78,16 @@ def _progressed(told: pb.StepProgressed) -> events.StepProgressed:
 
 def _waiting(told: pb.StepWaiting) -> events.StepWaiting:
     output = payload.from_value(told.output) if told.HasField("output") else None
-    return events.StepWaiting(told.path, _wait(told.wait), told.iteration, output, _usage(told))
+    given = payload.from_struct(told.input) if told.HasField("input") else None
+    return events.StepWaiting(told.path, _wait(told.wait), told.iteration, output, _usage(told), given)
+
+
+def _edited(told: pb.StepEdited) -> events.StepEdited:
+    return events.StepEdited(told.path, told.edited_by, payload.from_struct(told.input), told.iteration)
+
+
+def _breakpoints(told: pb.BreakpointsSet) -> events.BreakpointsSet:
+    return events.BreakpointsSet(told.set_by, read_breakpoints(told.breakpoints))
 
 
 def _retrying(told: pb.StepRetrying) -> events.StepRetrying:
@@ -131,11 +142,12 @@ def _cancelling(told: pb.ExecutionCancelling) -> events.Cancelling:
 
 
 def _paused(told: pb.ExecutionPaused) -> events.Paused:
-    return events.Paused(told.paused_by, told.reason, told.hard, told.stop_deadline)
+    return events.Paused(told.paused_by, told.reason, told.hard, told.stop_deadline, told.step_path)
 
 
 def _resumed(told: pb.ExecutionResumed) -> events.Resumed:
-    return events.Resumed(told.resumed_by, told.reason, _optional(told, "deadline_time"))
+    halt = Halt.NEXT if told.step_over else Halt.STEP if told.run_to else Halt.NONE
+    return events.Resumed(told.resumed_by, told.reason, _optional(told, "deadline_time"), halt, told.run_to)
 
 
 def _finished(told: pb.ExecutionFinished) -> events.Finished:
@@ -212,6 +224,8 @@ _BODIES: dict[str, Any] = {
     "signal_received": _signal,
     "cancelling": _cancelling,
     "paused": _paused,
+    "breakpoints_set": _breakpoints,
+    "step_edited": _edited,
     "resumed": _resumed,
     "finished": _finished,
     "reopened": _reopened,

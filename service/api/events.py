@@ -18,11 +18,13 @@ from flowkeep.v1.execution_pb2 import StepCounts as StepCountsMessage
 from flowkeep.v1.execution_pb2 import Usage as UsageMessage
 from flowkeep.v1.execution_pb2 import Wait as WaitMessage
 from flowkeep.v1.execution_pb2 import WorkerWait
+from persistence.breakpoints import Halt
 from persistence.lineage import Lineage
 from persistence.model import LARGE_PAYLOAD, ExecutionState, StepCounts, Wait, WaitKind
 from persistence.model import Event as StoredEvent
 from persistence.signals import Signal
 from persistence.usage import Usage
+from service.api.breakpoints import put_breakpoints
 from service.api.encoded import tag
 from service.api.failures import failure_message
 from service.api.times import timestamp
@@ -96,11 +98,11 @@ def mended(event: StoredEvent) -> StoredEvent:
 
 def without_definition(event: StoredEvent) -> StoredEvent:
     """Return an event without what repeats the definition, for callers that may not read that."""
-    if event.kind not in ("step_started", "reopened"):
+    if event.kind not in ("step_started", "step_waiting", "step_edited", "reopened"):
         return event
     message = pb.ExecutionEvent.FromString(event.body)
-    if event.kind == "step_started":
-        message.step_started.ClearField("input")
+    if event.kind != "reopened":
+        getattr(message, event.kind).ClearField("input")
     elif message.reopened.edit.HasField("input"):
         message.reopened.edit.ClearField("input")
     return replace(event, body=message.SerializeToString(deterministic=True), payload=None)
@@ -139,6 +141,8 @@ def wait_message(wait: Wait) -> WaitMessage:
             _put_worker_wait(message.worker, wait)
         case WaitKind.TASK:
             message.task.task_id, message.task.escalated = wait.task, wait.escalated
+        case WaitKind.BREAKPOINT:
+            message.breakpoint.SetInParent()
         case WaitKind.SIGNAL:
             message.signal.name, message.signal.every = wait.signals[0], wait.every
             message.signal.names.extend(wait.signals)
@@ -196,6 +200,12 @@ def _content(body: events.EventBody) -> Content:
             return _serialized("step_progressed", _progressed(body))
         case events.StepWaiting():
             return _serialized("step_waiting", _waiting(body))
+        case events.StepEdited():
+            return _serialized("step_edited", _edited(body))
+        case events.BreakpointsSet():
+            breakpoints_set = pb.BreakpointsSet(set_by=body.set_by)
+            put_breakpoints(breakpoints_set.breakpoints, body.points)
+            return _serialized("breakpoints_set", breakpoints_set)
         case events.StepRetrying():
             return _serialized("step_retrying", _retrying(body))
         case events.StepFailed():
@@ -216,11 +226,16 @@ def _content(body: events.EventBody) -> Content:
             return _serialized("cancelling", cancelling)
         case events.Paused():
             paused = pb.ExecutionPaused(
-                paused_by=body.paused_by, reason=body.reason, hard=body.hard, stop_deadline=body.stop_deadline
+                paused_by=body.paused_by,
+                reason=body.reason,
+                hard=body.hard,
+                stop_deadline=body.stop_deadline,
+                step_path=body.step_path,
             )
             return _serialized("paused", paused)
         case events.Resumed():
-            resumed = pb.ExecutionResumed(resumed_by=body.resumed_by, reason=body.reason)
+            resumed = pb.ExecutionResumed(resumed_by=body.resumed_by, reason=body.reason, run_to=body.step_path)
+            resumed.step_over = body.halt is Halt.NEXT
             if body.deadline_time is not None:
                 resumed.deadline_time.CopyFrom(timestamp(body.deadline_time))
             return _serialized("resumed", resumed)
@@ -327,7 +342,18 @@ def _progressed(body: events.StepProgressed) -> pb.StepProgressed:
 def _waiting(body: events.StepWaiting) -> pb.StepWaiting:
     output = payload.to_value(body.output) if body.wait.kind is WaitKind.TIMER else None
     wait, usage = wait_message(body.wait), usage_message(body.usage)
-    return pb.StepWaiting(path=body.path, wait=wait, iteration=body.iteration, output=output, usage=usage)
+    waiting = pb.StepWaiting(path=body.path, wait=wait, iteration=body.iteration, output=output, usage=usage)
+    if body.input is not None:
+        waiting.input.MergeFromString(struct_bytes(body.input))
+        waiting.input.SetInParent()
+    return waiting
+
+
+def _edited(body: events.StepEdited) -> pb.StepEdited:
+    edited = pb.StepEdited(path=body.path, edited_by=body.edited_by, iteration=body.iteration)
+    edited.input.MergeFromString(struct_bytes(body.input))
+    edited.input.SetInParent()
+    return edited
 
 
 def _retrying(body: events.StepRetrying) -> pb.StepRetrying:

@@ -20,6 +20,7 @@ from persistence.repository import ExecutionRepository
 from persistence.transition import Created
 from service.api import batches
 from service.api.answering import in_time
+from service.api.breakpoints import read_breakpoints
 from service.api.claims import DEBUG, READ_WORKFLOWS
 from service.api.comparisons import LARGEST_COMPARED, Pair, comparison_response
 from service.api.control import ControlCalls
@@ -52,6 +53,7 @@ from service.api.retries import read_retry
 from service.api.steps import Sight, add_steps
 from service.api.times import seconds
 from service.engine.control import Control
+from service.engine.debugging import Debugging
 from service.engine.executions import Executions
 from service.engine.explaining import Explaining
 from service.engine.history import History
@@ -106,11 +108,12 @@ class ExecutionServicer(ControlCalls, ExplainCalls, ForkCalls, ExecutionServiceS
         tokens: PageTokens,
         wait_limit: float,
         control: Control,
+        debugging: Debugging,
         signalling: Signalling,
         explaining: Explaining,
     ) -> None:
         self._executions = executions
-        self._control = control
+        self._control, self._debugging = control, debugging
         self._workflows = workflows
         self._definitions = EncodedDefinitions()
         self._repository = repository
@@ -384,6 +387,7 @@ def _start_request(request: pb.ExecuteRequest, given: Mapping[str, Any] | None =
         correlation_id=request.correlation_id,
         start_delay=seconds(request.start_delay),
         timeout=seconds(request.timeout) if request.HasField("timeout") else None,
+        breakpoints=read_breakpoints(request.breakpoints),
     )
 
 

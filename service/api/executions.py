@@ -18,6 +18,7 @@ from persistence.model import (
     StepState,
 )
 from persistence.transition import Created
+from service.api.breakpoints import put_breakpoints
 from service.api.definitions import EncodedDefinitions
 from service.api.encoded import Encoded, tag
 from service.api.events import lineage_message, put_counts, usage_message
@@ -99,6 +100,8 @@ def execution_message(execution: Execution) -> ExecutionMessage:
         put_pause(message.pause, execution.pause)
     if execution.lineage is not None:
         message.lineage.CopyFrom(lineage_message(execution.lineage))
+    if execution.breakpoints is not None:
+        put_breakpoints(message.breakpoints, execution.breakpoints.points)
     if execution.usage is not None:
         message.usage.CopyFrom(usage_message(execution.usage))
     if execution.tags:

@@ -30,6 +30,8 @@ PERMISSIONS: Mapping[str, str] = {
     "/flowkeep.v1.ExecutionService/Cancel": "executions.cancel",
     "/flowkeep.v1.ExecutionService/Pause": "executions.control",
     "/flowkeep.v1.ExecutionService/Resume": "executions.control",
+    "/flowkeep.v1.ExecutionService/SetBreakpoints": "executions.control",
+    "/flowkeep.v1.ExecutionService/EditStepInput": "executions.control",
     "/flowkeep.v1.ExecutionService/Terminate": "executions.cancel",
     "/flowkeep.v1.ExecutionService/Retry": "executions.execute",
     "/flowkeep.v1.ExecutionService/ForkExecution": "executions.execute",

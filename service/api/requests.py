@@ -199,6 +199,7 @@ def _broken(request: Message) -> Work[Sequence[Violation]]:
     bare = type(request)()
     bare.CopyFrom(request)
     found: list[Violation] = []
+    lists: list[str] = []
     for name, value in parts:
         if isinstance(value, _UNRULED):
             bare.ClearField(name)
@@ -216,7 +217,10 @@ def _broken(request: Message) -> Work[Sequence[Violation]]:
                 yield 100 + each.ByteSize() // 10
             bare.ClearField(name)
             getattr(bare, name).extend(type(item)() for item in value)
-    return (*_collected(bare, ""), *found)
+            lists.append(f"{name}[")
+    # Of a list only its length is judged here: its entries were, and nothing is in those that stand for them.
+    around = (each for each in _collected(bare, "") if not each.field.startswith(tuple(lists)))
+    return (*around, *found)
 
 
 def _may_hold_payloads(field: FieldDescriptor, value: Any) -> bool:

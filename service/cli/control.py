@@ -1,4 +1,4 @@
-"""Commands that hold executions, let them go on, and end them at once: pause, resume, terminate."""
+"""Commands that hold executions, let them go on, and end them at once: pause, resume, terminate, debug."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.cli.arguments import RequestId
+from service.cli.arguments import SET_HELP, RequestId
 from service.cli.session import Session, command
 
 if TYPE_CHECKING:
@@ -18,7 +18,12 @@ _Id = Annotated[str, typer.Argument(help="Id of the execution, or its first 8 or
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the app."""
-    for name, function in (("pause", pause), ("resume", resume), ("terminate", terminate)):
+    for name, function in (
+        ("pause", pause),
+        ("resume", resume),
+        ("terminate", terminate),
+        ("debug", debug),
+    ):
         command(app, name, panel=_PANEL)(function)
 
 
@@ -51,6 +56,40 @@ async def resume(session: Session, execution_id: _Id, reason: _Reason = "", requ
 async def terminate(session: Session, execution_id: _Id, reason: _Reason = "", request_id: RequestId = None) -> None:
     """End an execution at once, without waiting for what runs."""
     _show(session, await session.client.terminate(await _found(session, execution_id), reason, request_id=request_id))
+
+
+async def debug(
+    session: Session,
+    workflow: Annotated[str, typer.Argument(help="Name or id of the workflow to execute.", show_default=False)] = "",
+    execution: Annotated[str, _option("Id of an execution to debug instead, or its beginning.")] = "",
+    input: Annotated[str | None, _option("Input: JSON, @FILE, or - for standard input.", "--input", "-i")] = None,
+    set: Annotated[list[str] | None, _option(SET_HELP)] = None,
+    breakpoint: Annotated[
+        list[str] | None,
+        _option("Hold it before this step, such as 'ship' or 'ship if params.amount > 100'. Repeatable.", "--break"),
+    ] = None,
+) -> int:
+    """Execute a workflow step by step: it is held before steps, shows what each is called with, and lets you change it.
+
+    Without --break it is held before its first step. Takes commands from standard input, one on a line: n on to the
+    next step, c on to the next breakpoint, i INPUT to change the input, h for the others.
+    """
+    from service.cli.arguments import read_input
+    from service.cli.debugging import debug as debugged
+    from service.cli.debugging import start
+
+    if bool(workflow) == bool(execution):
+        raise typer.BadParameter("give a workflow, or an execution by --execution")
+    points = dict(_point(each) for each in breakpoint or ())
+    if execution:
+        return await debugged(session, await _found(session, execution), points, is_new=False)
+    execution_id = await start(session, workflow, read_input(input, set or (), ()), points)
+    return await debugged(session, execution_id, points, is_new=True)
+
+
+def _point(text: str) -> tuple[str, str]:
+    path, _, condition = text.partition(" if ")
+    return path.strip(), condition.strip()
 
 
 async def _found(session: Session, execution_id: str) -> str:

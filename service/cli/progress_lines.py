@@ -11,6 +11,7 @@ from rich.text import Text
 
 from flowkeep.payload import from_struct
 from flowkeep.v1.event_pb2 import ExecutionEvent, ExecutionFinished
+from flowkeep.v1.execution_pb2 import Breakpoint
 from flowkeep.v1.execution_service_pb2 import StepOutput
 from service.cli.failures import short_failure
 from service.cli.progress_state import Progress, StepProgress
@@ -78,6 +79,9 @@ def _what_happened(event: ExecutionEvent, progress: Progress) -> Text:
             return plain(_with(how, event.paused.reason))
         case "resumed":
             return plain(_with("resumed", event.resumed.reason))
+        case "breakpoints_set":
+            steps = [_breakpoint(each) for each in event.breakpoints_set.breakpoints]
+            return plain(f"held before {', '.join(steps)}" if steps else "held before no step")
         case "cancelling":
             what = "terminating" if event.cancelling.terminated else "cancelling"
             return plain(_with(what, event.cancelling.reason))
@@ -96,6 +100,10 @@ def _what_happened(event: ExecutionEvent, progress: Progress) -> Text:
             return _step_text(kind, event, progress)
 
 
+def _breakpoint(point: Breakpoint) -> str:
+    return f"{point.path} if {point.condition}" if point.condition else point.path
+
+
 def _step_text(kind: str, event: ExecutionEvent, progress: Progress) -> Text:
     step = progress.step(getattr(event, kind).path)
     return plain(step.path, "bold").append(": ").append_text(_step_happened(kind, event, step))
@@ -111,6 +119,8 @@ def _step_happened(kind: str, event: ExecutionEvent, step: StepProgress) -> Text
         case "step_waiting":
             until = f"until {_clock(event.step_waiting.wait.wake_time, event)}" if step.wakes else ""
             return plain(_with("waiting", step.note or until), "cyan")
+        case "step_edited":
+            return plain(f"will be called with {_value(from_struct(event.step_edited.input))}")
         case "step_retrying":
             retrying = event.step_retrying
             failure = short_failure(retrying.failure)

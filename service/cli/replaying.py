@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import typer
@@ -17,7 +15,7 @@ from service.cli.json_form import json_form
 from service.cli.rendering import clean, plain, show, show_json
 from service.cli.session import Session
 from service.cli.step_view import step_view
-from service.cli.streams import output
+from service.cli.typed import CommandError, typed_lines
 from service.cli.walk import Moment, moment_at
 
 _HELP = """\
@@ -31,10 +29,6 @@ h            this help
 q            end"""
 
 
-class _CommandError(Exception):
-    """What was typed cannot be done."""
-
-
 async def walk(session: Session, execution_id: str, seq: int) -> None:
     """Show the event `seq` of an execution and how all stood after it, then go where standard input says.
 
@@ -46,13 +40,13 @@ async def walk(session: Session, execution_id: str, seq: int) -> None:
     is_terminal = sys.stdin is not None and sys.stdin.isatty()
     try:
         way.go(seq)
-    except _CommandError as error:
+    except CommandError as error:
         raise typer.BadParameter(str(error), param_hint="--at") from None
-    async for line in _lines(lambda: _prompt(way) if is_terminal else None):
+    async for line in typed_lines(lambda: _prompt(way) if is_terminal else None):
         try:
             if not await way.do(line.split()):
                 return
-        except _CommandError as error:
+        except CommandError as error:
             if not is_terminal:
                 raise typer.BadParameter(str(error), param_hint="standard input") from None
             print(clean(str(error)), file=sys.stderr)
@@ -87,7 +81,7 @@ class _Way:
     def go(self, seq: int) -> None:
         """Go to an event and show it."""
         if not 1 <= seq <= self.last:
-            raise _CommandError(_beyond(self.last))
+            raise CommandError(_beyond(self.last))
         if seq < self.at:
             self._moment = moment_at(self._execution, self._events, seq)
         for event in self._events[self.at : seq]:
@@ -121,14 +115,14 @@ class _Way:
             case ["g", seq] | [seq] if seq.isdecimal():
                 self.go(_number(seq))
             case _:
-                raise _CommandError(f"no such command: {' '.join(words)!r}; h shows them")
+                raise CommandError(f"no such command: {' '.join(words)!r}; h shows them")
         return True
 
     def _next_of(self, path: str) -> int:
         ahead = self._events[self.at :]
         found = (event.seq for event in ahead if (kind := event.WhichOneof("kind")) and _is_of(event, kind, path))
         if (seq := next(found, 0)) == 0:
-            raise _CommandError(f"nothing happens to a step {path} after event {self.at}")
+            raise CommandError(f"nothing happens to a step {path} after event {self.at}")
         return seq
 
     async def _show_then(self, path: str = "") -> None:
@@ -140,7 +134,7 @@ class _Way:
         step = next((each for each in then.steps if each.path == path), None)
         if step is None:
             more = ", or is not among the first 1,000" if then.steps_omitted else ""
-            raise _CommandError(f"there is no step {path} yet{more}")
+            raise CommandError(f"there is no step {path} yet{more}")
         if self._session.json:
             show_json(json_form(step), line=True)
         else:
@@ -160,7 +154,7 @@ def _show(session: Session, moment: Moment) -> None:
 
 def _number(text: str) -> int:
     if not text.isdecimal() or len(text) > 18:
-        raise _CommandError(f"must be a whole number, not {text!r}")
+        raise CommandError(f"must be a whole number, not {text!r}")
     return int(text)
 
 
@@ -180,44 +174,3 @@ async def _recorded(session: Session, execution: Execution) -> AsyncGenerator[Ex
 
 def _prompt(way: _Way) -> None:
     show(plain(f"{way.at} of {way.last}: n on, b back, s show, h help, q end", "dim"))
-
-
-async def _lines(prompt: Callable[[], None]) -> AsyncIterator[str]:
-    """Give the lines of standard input as they come, each after a prompt.
-
-    Read by the event loop, not by a thread: whoever presses Ctrl-C need not press Enter as well.
-    """
-    if sys.stdin is None:
-        return
-    held, number = b"", sys.stdin.fileno()
-    while True:
-        prompt()
-        while b"\n" not in held:
-            output().flush()
-            await _readable(number)
-            if not (read := os.read(number, 1 << 16)):
-                if held:
-                    yield held.decode(errors="replace")
-                return
-            held += read
-        line, _, held = held.partition(b"\n")
-        yield line.decode(errors="replace")
-
-
-async def _readable(number: int) -> None:
-    """Return when there is something to read."""
-    loop = asyncio.get_running_loop()
-    ready = loop.create_future()
-    try:
-        loop.add_reader(number, _set, ready)
-    except PermissionError:  # a regular file, of which nobody waits for anything
-        return
-    try:
-        await ready
-    finally:
-        loop.remove_reader(number)
-
-
-def _set(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)

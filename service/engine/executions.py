@@ -33,6 +33,7 @@ from persistence.requests import Method
 from persistence.transition import Created, NewExecution
 from service.engine.batches import READS, Meanings, Resolve, at_a_time
 from service.engine.begun import UNCLEAR, Begun, Doubtful, cost, is_another, kept_or_refused, outcome_of
+from service.engine.debugging import held_by
 from service.engine.definition import Definition
 from service.engine.first_plan import first_plan
 from service.engine.forks import Forks
@@ -302,6 +303,7 @@ class Executions:
             correlation_id=request.correlation_id,
             request_id=request.request_id,
             scheduled_time=scheduled,
+            breakpoints=held_by(owner, definition, request.breakpoints),
         )
 
     def _first_plan(

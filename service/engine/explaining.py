@@ -76,6 +76,7 @@ class Explaining:
             WaitKind.WORKER: self._worker,
             WaitKind.TASK: self._task,
             WaitKind.SIGNAL: self._signal,
+            WaitKind.BREAKPOINT: self._breakpoint,
         }
 
     async def explain(self, scope: Scope, execution_id: UUID, person: Person | None) -> Explanation:
@@ -140,6 +141,9 @@ class Explaining:
 
     async def _signal(self, known: _Known, step: Step, wait: Wait) -> Obstacle:
         return of.signal(wait)
+
+    async def _breakpoint(self, known: _Known, step: Step, wait: Wait) -> Obstacle:
+        return of.breakpoint_of(wait)
 
     async def _task(self, known: _Known, step: Step, wait: Wait) -> Obstacle:
         return of.task(wait, known.tasks.get(wait.task))

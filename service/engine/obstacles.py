@@ -39,6 +39,7 @@ class Kind(StrEnum):
     WORKER = "worker"
     TASK = "task"
     SIGNAL = "signal"
+    BREAKPOINT = "breakpoint"
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +199,13 @@ def signal(wait: Wait) -> Obstacle:
     until = f", until {_at(wait.wake_time)} at most" if wait.wake_time is not None else ""
     kind = "signal" if len(wait.signals) == 1 else "signals"
     return _waiting(Kind.SIGNAL, f"It waits for the {kind} {names}{rest}{until}.", wait)
+
+
+def breakpoint_of(wait: Wait) -> Obstacle:
+    """Return that somebody may look at the step before it begins."""
+    return _waiting(
+        Kind.BREAKPOINT, "A breakpoint holds it before it begins: it begins when the execution is resumed.", wait
+    )
 
 
 def failure_code(step: Step) -> str:

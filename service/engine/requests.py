@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from persistence.breakpoints import Breakpoint
 from persistence.model import Workflow
 from persistence.requests import Method, Request
 from service.engine.definition import Definition
@@ -33,6 +34,7 @@ class StartRequest(msgspec.Struct, frozen=True):
     correlation_id: str = ""
     start_delay: float = 0.0
     timeout: float | None = None
+    breakpoints: Sequence[Breakpoint] = ()
 
 
 def asked(
@@ -54,7 +56,7 @@ def content_hash(owner: str, request: StartRequest, workflow: Workflow | None = 
 
     Tags are a set, and a workflow that is named by its id is the one of its name, which never changes.
     """
-    content = {
+    content: dict[str, Any] = {
         "workflow": request.workflow if workflow is None else workflow.name,
         "owner": owner,
         "revision": request.revision,
@@ -66,6 +68,8 @@ def content_hash(owner: str, request: StartRequest, workflow: Workflow | None = 
         "start_delay": request.start_delay,
         "timeout": request.timeout,
     }
+    if request.breakpoints:
+        content["breakpoints"] = [[point.path, point.condition] for point in request.breakpoints]
     return hashlib.sha256(_encoded(content)).digest()[:_KEPT]
 
 

@@ -26,6 +26,7 @@ def row(execution: Execution, plan: Plan, incarnation: UUID | None, wake_time: d
         failure=after.failure.to_json() if after.failure else None,
         ending=after.ending.stored() if after.ending else None,
         pause=after.pause,
+        breakpoints=after.breakpoints,
         incarnation=incarnation,
         wake_time=wake_time,
         bytes=after.bytes,

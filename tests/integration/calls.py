@@ -53,6 +53,8 @@ BY_EXECUTION = (
     "ExplainExecution",
     "Pause",
     "Resume",
+    "SetBreakpoints",
+    "EditStepInput",
     "Cancel",
     "Terminate",
     "Retry",
@@ -101,6 +103,8 @@ def valid(path: str, workflow: str, execution_id: str, step_path: str = "pause")
         request.other_execution_id = execution_id
     if "path" in fields:
         request.path = step_path
+    if {"execution_id", "path", "input"} <= fields:
+        request.input.SetInParent()
     if {"execution_id", "payload"} <= fields:
         request.name = "paid"
     if "task_id" in fields:

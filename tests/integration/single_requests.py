@@ -124,6 +124,18 @@ ROWS: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({**E, "other_execution_id": "one"}, "other_execution_id"),
     ],
     **{name: [(E, "EXECUTION_NOT_FOUND")] for name in ("ExplainExecution", "Cancel", "Pause", "Resume", "Terminate")},
+    **{name: [(E, "EXECUTION_NOT_FOUND")] for name in ("Cancel", "Pause", "Resume", "Terminate")},
+    "SetBreakpoints": [
+        (E, "EXECUTION_NOT_FOUND"),
+        ({**E, "breakpoints": [{"path": ""}]}, "breakpoints[0].path"),
+        ({**E, "breakpoints": [{"path": "a"}] * 33}, "breakpoints"),
+        ({**E, "breakpoints": [{"path": "a", "condition": "a" * 1025}]}, "breakpoints[0].condition"),
+    ],
+    "EditStepInput": [
+        ({**E, "path": "a", "input": {}}, "EXECUTION_NOT_FOUND"),
+        ({**E, "path": "a"}, "input"),
+        ({**E, "path": "", "input": {}}, "path"),
+    ],
     "SignalExecution": [
         ({**E, "name": "a"}, "EXECUTION_NOT_FOUND"),
         ({"correlation": {"workflow": "absent", "correlation_id": "a"}, "name": "a"}, "EXECUTION_NOT_FOUND"),

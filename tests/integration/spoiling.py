@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import grpc
-from sqlalchemy import Column, DateTime, Float, Integer, LargeBinary, String, Uuid
+from sqlalchemy import Boolean, Column, DateTime, Float, Integer, LargeBinary, String, Uuid
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from flowkeep.errors import from_rpc_error
@@ -24,6 +24,7 @@ VALUES: list[tuple[type[Any], list[str]]] = [
             "(repeat('[', 5000) || repeat(']', 5000))::jsonb",
         ],
     ),
+    (Boolean, ["true", "false"]),
     (ARRAY, ["'{NULL}'", "'{{a,b},{c,d}}'", "'{}'"]),
     (String, ["''", "'SUSPENDED'", "E'\\x01'"]),
     (Float, ["'NaN'", "'Infinity'", "1e308", "-1", "0"]),

@@ -128,7 +128,10 @@ async def test_empty_requests_and_wrong_wire_types(world):
     await nothing_changed(world)
 
 
-REFUSED_ON_WHAT_HAS_ENDED = ("Cancel", "Pause", "Resume", "Terminate", "Retry", "SignalExecution", "DeleteWorkflow")
+REFUSED_ON_WHAT_HAS_ENDED = (
+    *("Cancel", "Pause", "Resume", "Terminate", "Retry", "SignalExecution", "SetBreakpoints", "EditStepInput"),
+    "DeleteWorkflow",
+)
 
 
 async def test_unknown_fields_are_ignored(world):

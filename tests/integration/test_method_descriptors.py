@@ -17,6 +17,7 @@ import grpc_testing
 import pytest
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
+from google.protobuf.struct_pb2 import Struct
 
 from flowkeep.v1 import execution_service_pb2 as executions_pb
 from flowkeep.v1 import workflow_service_pb2 as workflows_pb
@@ -35,12 +36,16 @@ from service.api.streams import StreamLimits, Streams
 from service.api.workflow_service import WorkflowServicer
 from service.app import running_engine
 from service.config import Config
+from service.engine.debugging import Debugging
 from service.engine.explaining import Explaining
 from service.engine.signalling import Signalling
 from tests.patience import PATIENCE
 
 FILES = (workflows_pb, executions_pb)
-STREAMED_OR_OF_WHAT_RUNS = ("WatchExecution", "Cancel", "Pause", "Resume", "Terminate", "Retry", "SignalExecution")
+STREAMED_OR_OF_WHAT_RUNS = (
+    *("WatchExecution", "Cancel", "Pause", "Resume", "Terminate", "Retry", "SignalExecution"),
+    *("SetBreakpoints", "EditStepInput"),
+)
 SERVICES = {service.name: service for file in FILES for service in file.DESCRIPTOR.services_by_name.values()}
 METHODS = {method.name: method for service in SERVICES.values() for method in service.methods}
 ABSENT = "01900000-0000-7000-8000-000000000000"
@@ -144,6 +149,7 @@ def server() -> Iterator[Any]:
             tokens,
             5.0,
             engine.control,
+            Debugging(repository, engine.workflows, engine.control, engine.runner.context.registry),
             Signalling(repository, engine.workflows, engine.control),
             Explaining(repository, engine.workflows, engine.runner),
         ),
@@ -220,6 +226,8 @@ def _requests(workflow: str, execution_id: str) -> dict[str, Message]:
         "Pause": executions_pb.PauseRequest(execution_id=execution_id),
         "Resume": executions_pb.ResumeRequest(execution_id=execution_id),
         "Terminate": executions_pb.TerminateRequest(execution_id=execution_id),
+        "SetBreakpoints": executions_pb.SetBreakpointsRequest(execution_id=execution_id),
+        "EditStepInput": executions_pb.EditStepInputRequest(execution_id=execution_id, path="one", input=Struct()),
         "SignalExecution": executions_pb.SignalExecutionRequest(execution_id=execution_id, name="paid"),
         "Retry": executions_pb.RetryRequest(execution_id=execution_id),
         "ForkExecution": executions_pb.ForkExecutionRequest(execution_id=execution_id),

@@ -175,6 +175,11 @@ async def _use_every_rpc(session: Session) -> None:
     paused = await session.call(run, "Pause", execution_id=waiting, reason="lunch", stop_deadline=True)
     assert (paused["execution"]["state"], paused["execution"]["pause"]["reason"]) == ("STATE_PAUSED", "lunch")
     assert (await session.call(run, "Resume", execution_id=waiting))["execution"]["state"] == "STATE_RUNNING"
+    points = [{"path": "*", "condition": "params.n > 1"}]
+    held = await session.call(run, "SetBreakpoints", execution_id=waiting, breakpoints=points)
+    assert held["execution"]["breakpoints"] == points
+    with pytest.raises(ToolError, match="not held by a breakpoint"):
+        await session.call(run, "EditStepInput", execution_id=waiting, path="pause", input={})
     signal = await session.call(run, "SignalExecution", execution_id=waiting, name="paid", payload={"n": 1})
     assert signal["execution"]["execution_id"] == waiting
     receipt = await session.call(run, "Cancel", execution_id=waiting, reason="by hand")

@@ -12,6 +12,7 @@ from persistence.model import ExecutionState
 from persistence.transition import CommitResult
 from service.engine.failure import INTERRUPTED, OUTCOME_UNKNOWN
 from tests.simulation.clients import PERSON
+from tests.simulation.debugging import check_breakpoints
 from tests.simulation.folding import agrees, fold, opened
 from tests.simulation.history import Answer, Call, Claim, Write
 from tests.simulation.link import HELD
@@ -43,6 +44,7 @@ def check(world: World) -> list[str]:
         _cut_off,
         check_times,
         check_pauses,
+        check_breakpoints,
         check_signals,
     )
     for part in parts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Mapping
 from contextlib import aclosing
 from random import Random
@@ -20,7 +21,7 @@ from persistence.errors import (
     TaskEndedError,
     UnavailableError,
 )
-from persistence.model import Event, MessageKind, Scope
+from persistence.model import Event, ExecutionState, MessageKind, Scope, WaitKind
 from persistence.people import Person, Task
 from service.engine.requests import StartRequest
 from service.engine.violations import ValidationError
@@ -127,7 +128,32 @@ class Clients:
         await asyncio.sleep(spec.paused_for)
         await self._control(number, spec, MessageKind.RESUME, {})
 
-    async def _control(self, number: int, spec: OrderSpec, kind: MessageKind, body: Mapping[str, Any]) -> None:
+    async def debug(self, number: int, spec: OrderSpec) -> None:
+        """Hold an execution before each step for a while, change what it is called with, and let it go in the end."""
+        await self._event(number).wait()
+        if number not in self.ids:
+            return
+        tables, execution_id = self._world.database.tables, self.ids[number]
+        await self._control(number, spec, MessageKind.BREAKPOINTS, {"breakpoints": [{"path": "*"}]}, "all")
+        for place, span in enumerate(spec.debugged):
+            await asyncio.sleep(span)
+            for step in list(tables.executions[execution_id].steps.values()):
+                if step.waits_for(WaitKind.BREAKPOINT) and step.is_fixed:
+                    edited = {"path": step.path, "input": {**step.input, "reports": place}}
+                    await self._control(number, spec, MessageKind.EDIT, edited, f"{step.path}-{place}")
+            await self._control(number, spec, MessageKind.RESUME, {"step_over": True}, str(place))
+        await self._control(number, spec, MessageKind.BREAKPOINTS, {"breakpoints": []}, "none")
+        for place in itertools.count(len(spec.debugged)):
+            state = tables.executions[execution_id].execution.state
+            if state.is_end:
+                return
+            if state is ExecutionState.PAUSED:
+                await self._control(number, spec, MessageKind.RESUME, {}, str(place))
+            await asyncio.sleep(LOOK)
+
+    async def _control(
+        self, number: int, spec: OrderSpec, kind: MessageKind, body: Mapping[str, Any], place: str = ""
+    ) -> None:
         execution_id, scope, name = self.ids[number], Scope(self._org(spec)), kind.value.lower()
         while True:
             answer = Answer(name, number, 0.0, "ok", execution_id)
@@ -136,7 +162,7 @@ class Clients:
                 execution = await self._ask(
                     at,
                     lambda replica: replica.control.ask(
-                        scope, execution_id, kind, OWNER, body, f"{name}-{execution_id}"
+                        scope, execution_id, kind, OWNER, body, f"{name}-{execution_id}-{place}"
                     ),
                 )
                 answer.detail = execution.state.value

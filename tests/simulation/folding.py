@@ -15,6 +15,7 @@ _AFTER = {
     "step_started": "RUNNING",
     "step_progressed": "RUNNING",
     "step_waiting": "WAITING",
+    "step_edited": "WAITING",
     "step_retrying": "WAITING",
     "step_completed": "COMPLETED",
     "step_failed": "FAILED",

@@ -1,4 +1,4 @@
-"""Planted bugs (FAULTS M1 to M29): each must turn its oracle red, or the oracle is broken."""
+"""Planted bugs (FAULTS M1 to M33): each must turn its oracle red, or the oracle is broken."""
 
 from __future__ import annotations
 
@@ -20,18 +20,22 @@ from persistence.model import Execution, ExecutionDetail, Mail, Message, Posted,
 from persistence.postgres.commit.committer import Committer
 from persistence.transition import CommitResult, Created, NewExecution, Transition
 from service.engine.clock import StoreClock
+from service.engine.definition import Definition
 from service.engine.executions import Executions
+from service.engine.planning import restoring
 from service.engine.planning.end_rules import EndRules
 from service.engine.planning.heap import Heap
 from service.engine.planning.pause_rules import PauseRules
 from service.engine.planning.planner import _Planning
 from service.engine.planning.signal_rules import SignalRules
+from service.engine.planning.state import State
 from service.engine.requests import StartRequest
-from service.engine.running import harmless
+from service.engine.running import driver, harmless
 from service.engine.running.inbox import Inbox
 from service.engine.running.run import Run
 from service.engine.running.runner import Runner
 from service.engine.running.tenure import Tenure
+from service.engine.slices import Work
 from service.engine.watch import WatchHub
 from tests.simulation import replica
 from tests.simulation.link import Link
@@ -273,6 +277,19 @@ def _forgotten_timers(stack: ExitStack) -> None:
         self.draft.timers = Heap()
 
     before = _replace(stack, PauseRules, "pause", pause)
+
+
+@_mutant("M33", "an edit is lost by failover", "CA7")
+def _lost_edit(stack: ExitStack) -> None:
+    def restored(definition: Definition, detail: ExecutionDetail, worker: str) -> Work[State]:
+        state = yield from before(definition, detail, worker)
+        lost = {path: structs.replace(step, is_fixed=False) for path, step in state.open.items()}
+        opened = state.open.update(lost)
+        return structs.replace(state, steps=state.steps.update(lost), open=opened, inherited=opened)
+
+    before = restoring.restoring
+    for module in (restoring, driver):
+        _replace(stack, module, "restoring", restored)
 
 
 @_mutant("M19", "a message that is delivered again happens again", "I21")

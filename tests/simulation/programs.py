@@ -34,6 +34,7 @@ def scenario(seed: int) -> Scenario:
     orders = [_order(random, people, len(workflows)) for _ in range(random.randint(2, 6))]
     _let_wait_for_signals(workflows, Random(f"scenario {seed} signals"))
     orders = [_held(Random(f"scenario {seed} pause {number}"), order) for number, order in enumerate(orders)]
+    orders = [_debugged(Random(f"scenario {seed} debug {number}"), order) for number, order in enumerate(orders)]
     orders = [_signalled(Random(f"scenario {seed} signals {number}"), order) for number, order in enumerate(orders)]
     ttl = random.choice((2.0, 2.0, 3.0))
     return Scenario(
@@ -98,6 +99,13 @@ def _held(random: Random, order: OrderSpec) -> OrderSpec:
         return order
     begin, span = round(random.uniform(0.0, 3.0), 3), random.choice((0.0, 0.3, 1.0, 3.0, 6.0, 6.0))
     return replace(order, paused_at=begin, paused_for=span, is_hard=random.random() < 0.4)
+
+
+def _debugged(random: Random, order: OrderSpec) -> OrderSpec:
+    """Return an order that somebody may debug, unless it is paused."""
+    if order.paused_at is not None or random.random() > 0.3:
+        return order
+    return replace(order, debugged=[random.choice((0.0, 0.3, 1.0, 3.0)) for _ in range(random.randint(1, 4))])
 
 
 def _faults(random: Random, replicas: int, ttl: float) -> list[Fault]:

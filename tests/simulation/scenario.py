@@ -42,6 +42,8 @@ class OrderSpec(msgspec.Struct, frozen=True):
     """Seconds after which somebody pauses it, and for `paused_for` so long; `is_hard` stops what runs, too."""
     paused_for: float = 0.0
     is_hard: bool = False
+    debugged: list[float] = []
+    """Seconds for which somebody who debugs it lets it be held before each of its first steps."""
     signals: list[float] = []
     """Seconds after which somebody sends it a signal, from when it is known or from the one before."""
 

@@ -59,6 +59,8 @@ def _early(
             case "started":
                 yield from timers.pop("").judge(time)
                 deadline = _Timer("it had a deadline", time, timeout, message.started.deadline_time)
+            case "step_waiting" if message.step_waiting.wait.HasField("breakpoint"):
+                pass  # it has not begun to wait for a time
             case "step_waiting" if duration := _duration(steps[path]["params"]):
                 timers[path] = _Timer(f"step {path} waited", time, duration, message.step_waiting.wait.wake_time)
             case "step_retrying" if message.step_retrying.failure.code != INTERRUPTED:  # after which there is no pause

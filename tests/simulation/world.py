@@ -99,6 +99,8 @@ class World:
                 tasks.append(self._spawn(self.clients.cancel(number, spec), "cancel"))
             if spec.paused_at is not None:
                 tasks.append(self._spawn(self.clients.pause(number, spec), "pause"))
+            if spec.debugged:
+                tasks.append(self._spawn(self.clients.debug(number, spec), "debug"))
             if spec.signals:
                 tasks.append(self._spawn(self.clients.signal(number, spec), "signal"))
             if spec.answered_after is not None:

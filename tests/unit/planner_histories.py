@@ -98,7 +98,7 @@ _USAGES = [None, Usage(7, 1), Usage(cost_micros=MOST // 2)]
 _FREQUENCIES = {
     **{"succeed": 24, "fail": 18, "due": 20, "pass": 6, "progress": 6, "suspend": 16, "stale": 8, "repeat": 6},
     **{"early": 6, "recover": 8, "stop": 6, "miss": 8, "free": 8, "lack": 6, "find": 6, "restart": 12, "rejoin": 8},
-    **{"lose": 6, "hold": 12, "signal": 16},
+    **{"lose": 6, "hold": 12, "signal": 16, "debug": 10},
 }
 _KINDS = [kind for kind, frequency in _FREQUENCIES.items() for _ in range(frequency)]
 _ENDS = ["cancel", "cancel", "deadline", "deadline", "condemn", "terminate"]
@@ -296,6 +296,11 @@ def _play(driver: Driver, kind: str, which: int, how: int) -> None:
             driver.resume()
         case "hold":
             driver.pause(hard=how > 1, stop_deadline=how % 2 > 0)
+        case "debug" if driver.state.is_paused:
+            driver.edit_input(min(waiting(driver, WaitKind.BREAKPOINT), default=path), {"edited": how})
+            driver.resume(**({}, {"step_over": True}, {"run_to": path}, {"step_over": True})[how])
+        case "debug":
+            driver.set_breakpoints(*(path, f"{path}.a0", "s1")[: how + 1] if how else ())
         case "terminate":
             driver.terminate()
         case "signal":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from unittest import mock
 from uuid import UUID
@@ -19,11 +19,9 @@ from persistence.model import (
     ExecutionDetail,
     ExecutionState,
     Message,
-    MessageKind,
     Step,
     StepCounts,
 )
-from persistence.signals import Signal
 from persistence.usage import Usage
 from service.engine.definition import (
     Definition,
@@ -31,7 +29,6 @@ from service.engine.definition import (
 )
 from service.engine.expressions import cost
 from service.engine.failure import HANDLER_ERROR, Failure
-from service.engine.payload import size
 from service.engine.planning import happenings, planner, step_rules
 from service.engine.planning.course import Course
 from service.engine.planning.effects import CancelAttempt, StartAttempt
@@ -41,9 +38,10 @@ from service.engine.planning.heap import Heap
 from service.engine.planning.planner import Plan
 from service.engine.planning.restoring import restore
 from service.engine.planning.state import State, initial, is_due
+from tests.unit.planner_messages import CANCEL as CANCEL
+from tests.unit.planner_messages import T0 as T0
+from tests.unit.planner_messages import Messages
 
-T0 = datetime(2026, 1, 1, tzinfo=UTC)
-CANCEL = Message(UUID(int=1), MessageKind.CANCEL, T0, "ann", {"reason": "no longer needed"})
 FATAL = Failure(HANDLER_ERROR, "boom")
 PLAIN = RetryPolicy(max_attempts=3, jitter=0.0)
 
@@ -65,7 +63,7 @@ class Turn:
     is_first: bool = False
 
 
-class Driver:
+class Driver(Messages):
     """Keeps one execution: its state, its rows as a store has them, and the attempts that run.
 
     `rows` are the newest iterations of steps, `past` the others.
@@ -108,8 +106,6 @@ class Driver:
             scheduled_time=scheduled_time,
         )
         self.input = dict(input or {})
-        self.sent = 1_000
-        """Number of the newest signal."""
         self.initial = self.state = initial(self.execution, self.input)
         self._is_fresh = False  # whether the process has just read it
         self.apply(happenings.Accepted(T0))
@@ -249,36 +245,6 @@ class Driver:
         self.now += timedelta(seconds=seconds)
         return self.apply(happenings.TimerFired(self.now))
 
-    def cancel(self) -> Plan:
-        """Let somebody ask to cancel."""
-        return self.receive(CANCEL)
-
-    def pause(self, *, hard: bool = False, stop_deadline: bool = False) -> Plan:
-        """Let somebody pause it."""
-        return self._told(MessageKind.PAUSE, hard=hard, stop_deadline=stop_deadline)
-
-    def resume(self) -> Plan:
-        """Let somebody resume it."""
-        return self._told(MessageKind.RESUME)
-
-    def terminate(self) -> Plan:
-        """Let somebody terminate it."""
-        return self._told(MessageKind.TERMINATE)
-
-    def _told(self, kind: MessageKind, **body: Any) -> Plan:
-        message = Message(UUID(int=3), kind, self.now, "ann", {"reason": "lunch", **body})
-        return self.apply_now(happenings.MessageCame(self.now, message))
-
-    def receive(self, message: Message) -> Plan:
-        """Let a message come."""
-        return self.apply(happenings.MessageCame(self.now, message))
-
-    def signal(self, name: str, payload: Mapping[str, Any] | None = None, sender: str = "bob") -> Plan:
-        """Let a signal come."""
-        self.sent += 1
-        signal = Signal(UUID(int=self.sent), name, dict(payload or {}), sender, self.now, size(payload or {}))
-        return self.receive(Message(signal.id, MessageKind.SIGNAL, self.now, sender, signal.body()))
-
     def reopen(self, reason: str = "", timeout: float | None = None, edit: Edit | None = None) -> Plan:
         """Let somebody retry the execution in place, and another process go on with it."""
         self.apply_now(happenings.Reopened(self.now, "ann", reason, timeout, edit))
@@ -350,6 +316,7 @@ class Driver:
             failure=after.failure.to_json() if after.failure else None,
             ending=after.ending.stored() if after.ending else None,
             pause=after.pause,
+            breakpoints=after.breakpoints,
             bytes=after.bytes,
             usage=after.usage,
             run=after.run,

@@ -157,7 +157,7 @@ def test_no_timer_fires_early(driver: Driver) -> None:
             match event.body:
                 case events.StepRetrying(path, _, Failure(code="INTERRUPTED"), wake_time):
                     assert wake_time == event.time
-                case events.StepWaiting(path, wait) if wait.wake_time:
+                case events.StepWaiting(path, wait) if wait.wake_time and wait.kind is not WaitKind.SIGNAL:
                     due[path] = wait.wake_time
                 case events.StepRetrying(path, _, _, wake_time):
                     due[path] = wake_time

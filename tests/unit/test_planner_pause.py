@@ -7,35 +7,18 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from msgspec.structs import replace
 
 from persistence.model import ExecutionState, Message, MessageKind
-from service.api.event_reading import decode
-from service.api.events import encode
 from service.engine.definition import Definition, Delivery, OnError, RetryPolicy
 from service.engine.planning import events, happenings, planner
-from service.engine.planning.folding import Folding
 from service.engine.running.parking import parked_until
+from tests.unit.planner_checks import check
 from tests.unit.planner_definitions import each, graph, seconds, sequence, step
 from tests.unit.planner_histories import whatever_happens
 from tests.unit.planner_programs import FATAL, T0, Driver, check_stored, started, starts
 
 PAUSED, RUNNING = ExecutionState.PAUSED, ExecutionState.RUNNING
 ONCE: dict[str, Any] = {"delivery": Delivery.AT_MOST_ONCE}
-
-
-def check(driver: Driver) -> None:
-    """What is stored gives the state again, and the events what is stored."""
-    check_stored(driver)
-    folding = Folding(driver.definition, driver.execution, driver.input)
-    for event in driver.events:
-        stored = decode(encode(event))
-        assert stored is not None
-        folding.take(stored)
-    told = folding.detail
-    assert list(told.steps) == sorted(driver.rows.values(), key=lambda row: row.key)
-    kept = replace(driver.execution, bytes=0, ending=None, wake_time=None)
-    assert replace(told.execution, bytes=0) == kept
 
 
 def test_what_runs_ends_and_nothing_begins_until_it_is_resumed() -> None:

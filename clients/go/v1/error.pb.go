@@ -125,6 +125,9 @@ const (
 	// FAILED_PRECONDITION. The step is none of those that run again with a retry, or nobody could edit its input; the message
 	// says which do. Metadata: `{"execution_id": "…", "path": "research", "state": "COMPLETED"}`.
 	ErrorReason_ERROR_REASON_STEP_NOT_RETRIED ErrorReason = 70
+	// FAILED_PRECONDITION. No breakpoint holds the step, or its input cannot be changed; the message says which. Metadata:
+	// `{"execution_id": "…", "path": "ship", "state": "RUNNING"}`.
+	ErrorReason_ERROR_REASON_STEP_NOT_HELD ErrorReason = 75
 )
 
 // Enum value maps for ErrorReason.
@@ -173,6 +176,7 @@ var (
 		64: "ERROR_REASON_SIGNALS_FULL",
 		65: "ERROR_REASON_CORRELATION_AMBIGUOUS",
 		70: "ERROR_REASON_STEP_NOT_RETRIED",
+		75: "ERROR_REASON_STEP_NOT_HELD",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":           0,
@@ -218,6 +222,7 @@ var (
 		"ERROR_REASON_SIGNALS_FULL":          64,
 		"ERROR_REASON_CORRELATION_AMBIGUOUS": 65,
 		"ERROR_REASON_STEP_NOT_RETRIED":      70,
+		"ERROR_REASON_STEP_NOT_HELD":         75,
 	}
 )
 
@@ -252,7 +257,7 @@ var File_flowkeep_v1_error_proto protoreflect.FileDescriptor
 
 const file_flowkeep_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"\x17flowkeep/v1/error.proto\x12\vflowkeep.v1*\xbf\v\n" +
+	"\x17flowkeep/v1/error.proto\x12\vflowkeep.v1*\xdf\v\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bERROR_REASON_INVALID_FIELDS\x10\x01\x12\"\n" +
@@ -297,7 +302,8 @@ const file_flowkeep_v1_error_proto_rawDesc = "" +
 	"\x1dERROR_REASON_FORK_NOT_FITTING\x106\x12\x1d\n" +
 	"\x19ERROR_REASON_SIGNALS_FULL\x10@\x12&\n" +
 	"\"ERROR_REASON_CORRELATION_AMBIGUOUS\x10A\x12!\n" +
-	"\x1dERROR_REASON_STEP_NOT_RETRIED\x10FB2\n" +
+	"\x1dERROR_REASON_STEP_NOT_RETRIED\x10F\x12\x1e\n" +
+	"\x1aERROR_REASON_STEP_NOT_HELD\x10KB2\n" +
 	"\x0fdev.flowkeep.v1P\x01Z\x1dflowkeep.dev/go/v1;flowkeepv1b\x06proto3"
 
 var (

@@ -58,6 +58,8 @@ type ExecutionEvent struct {
 	//	*ExecutionEvent_Cancelling
 	//	*ExecutionEvent_Finished
 	//	*ExecutionEvent_Reopened
+	//	*ExecutionEvent_BreakpointsSet
+	//	*ExecutionEvent_StepEdited
 	Kind          isExecutionEvent_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -288,6 +290,24 @@ func (x *ExecutionEvent) GetReopened() *ExecutionReopened {
 	return nil
 }
 
+func (x *ExecutionEvent) GetBreakpointsSet() *BreakpointsSet {
+	if x != nil {
+		if x, ok := x.Kind.(*ExecutionEvent_BreakpointsSet); ok {
+			return x.BreakpointsSet
+		}
+	}
+	return nil
+}
+
+func (x *ExecutionEvent) GetStepEdited() *StepEdited {
+	if x != nil {
+		if x, ok := x.Kind.(*ExecutionEvent_StepEdited); ok {
+			return x.StepEdited
+		}
+	}
+	return nil
+}
+
 type isExecutionEvent_Kind interface {
 	isExecutionEvent_Kind()
 }
@@ -377,6 +397,16 @@ type ExecutionEvent_Reopened struct {
 	Reopened *ExecutionReopened `protobuf:"bytes,26,opt,name=reopened,proto3,oneof"`
 }
 
+type ExecutionEvent_BreakpointsSet struct {
+	// Output only. The execution is held before other steps than so far.
+	BreakpointsSet *BreakpointsSet `protobuf:"bytes,27,opt,name=breakpoints_set,json=breakpointsSet,proto3,oneof"`
+}
+
+type ExecutionEvent_StepEdited struct {
+	// Output only. Somebody changed what a step is to be called with.
+	StepEdited *StepEdited `protobuf:"bytes,28,opt,name=step_edited,json=stepEdited,proto3,oneof"`
+}
+
 func (*ExecutionEvent_Created) isExecutionEvent_Kind() {}
 
 func (*ExecutionEvent_Started) isExecutionEvent_Kind() {}
@@ -410,6 +440,10 @@ func (*ExecutionEvent_Cancelling) isExecutionEvent_Kind() {}
 func (*ExecutionEvent_Finished) isExecutionEvent_Kind() {}
 
 func (*ExecutionEvent_Reopened) isExecutionEvent_Kind() {}
+
+func (*ExecutionEvent_BreakpointsSet) isExecutionEvent_Kind() {}
+
+func (*ExecutionEvent_StepEdited) isExecutionEvent_Kind() {}
 
 // The execution was accepted.
 type ExecutionCreated struct {
@@ -736,7 +770,10 @@ type StepWaiting struct {
 	// Output only. What the step will give when the time that it waits for has come.
 	Output *structpb.Value `protobuf:"bytes,4,opt,name=output,proto3" json:"output,omitempty"`
 	// Output only. What the attempt used whose handler asked to wait; absent when nothing.
-	Usage         *Usage `protobuf:"bytes,5,opt,name=usage,proto3" json:"usage,omitempty"`
+	Usage *Usage `protobuf:"bytes,5,opt,name=usage,proto3" json:"usage,omitempty"`
+	// Output only. What the handler of the step is to be called with, of one that a breakpoint holds. Needs the
+	// permission `workflows.read`.
+	Input         *structpb.Struct `protobuf:"bytes,6,opt,name=input,proto3" json:"input,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -806,6 +843,141 @@ func (x *StepWaiting) GetUsage() *Usage {
 	return nil
 }
 
+func (x *StepWaiting) GetInput() *structpb.Struct {
+	if x != nil {
+		return x.Input
+	}
+	return nil
+}
+
+// Somebody changed what a step is to be called with that a breakpoint holds.
+type StepEdited struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Output only. Path of the step.
+	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// Output only. The verified subject that changed it.
+	EditedBy string `protobuf:"bytes,2,opt,name=edited_by,json=editedBy,proto3" json:"edited_by,omitempty"`
+	// Output only. What the handler is to be called with. Needs the permission `workflows.read`.
+	Input *structpb.Struct `protobuf:"bytes,3,opt,name=input,proto3" json:"input,omitempty"`
+	// Output only. Number of the whole run of the step, from 1.
+	Iteration     int32 `protobuf:"varint,4,opt,name=iteration,proto3" json:"iteration,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StepEdited) Reset() {
+	*x = StepEdited{}
+	mi := &file_flowkeep_v1_event_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StepEdited) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StepEdited) ProtoMessage() {}
+
+func (x *StepEdited) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_event_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StepEdited.ProtoReflect.Descriptor instead.
+func (*StepEdited) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_event_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *StepEdited) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *StepEdited) GetEditedBy() string {
+	if x != nil {
+		return x.EditedBy
+	}
+	return ""
+}
+
+func (x *StepEdited) GetInput() *structpb.Struct {
+	if x != nil {
+		return x.Input
+	}
+	return nil
+}
+
+func (x *StepEdited) GetIteration() int32 {
+	if x != nil {
+		return x.Iteration
+	}
+	return 0
+}
+
+// The execution is held before other steps than so far.
+type BreakpointsSet struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Output only. The verified subject that set them.
+	SetBy string `protobuf:"bytes,1,opt,name=set_by,json=setBy,proto3" json:"set_by,omitempty"`
+	// Output only. All breakpoints that it has from here on.
+	Breakpoints   []*Breakpoint `protobuf:"bytes,2,rep,name=breakpoints,proto3" json:"breakpoints,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BreakpointsSet) Reset() {
+	*x = BreakpointsSet{}
+	mi := &file_flowkeep_v1_event_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BreakpointsSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BreakpointsSet) ProtoMessage() {}
+
+func (x *BreakpointsSet) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_event_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BreakpointsSet.ProtoReflect.Descriptor instead.
+func (*BreakpointsSet) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_event_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *BreakpointsSet) GetSetBy() string {
+	if x != nil {
+		return x.SetBy
+	}
+	return ""
+}
+
+func (x *BreakpointsSet) GetBreakpoints() []*Breakpoint {
+	if x != nil {
+		return x.Breakpoints
+	}
+	return nil
+}
+
 // An attempt failed and another one follows.
 type StepRetrying struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -831,7 +1003,7 @@ type StepRetrying struct {
 
 func (x *StepRetrying) Reset() {
 	*x = StepRetrying{}
-	mi := &file_flowkeep_v1_event_proto_msgTypes[6]
+	mi := &file_flowkeep_v1_event_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -843,7 +1015,7 @@ func (x *StepRetrying) String() string {
 func (*StepRetrying) ProtoMessage() {}
 
 func (x *StepRetrying) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_event_proto_msgTypes[6]
+	mi := &file_flowkeep_v1_event_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -856,7 +1028,7 @@ func (x *StepRetrying) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepRetrying.ProtoReflect.Descriptor instead.
 func (*StepRetrying) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_event_proto_rawDescGZIP(), []int{6}
+	return file_flowkeep_v1_event_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *StepRetrying) GetPath() string {
@@ -929,7 +1101,7 @@ type StepCompleted struct {
 
 func (x *StepCompleted) Reset() {
 	*x = StepCompleted{}
-	mi := &file_flowkeep_v1_event_proto_msgTypes[7]
+	mi := &file_flowkeep_v1_event_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -941,7 +1113,7 @@ func (x *StepCompleted) String() string {
 func (*StepCompleted) ProtoMessage() {}
 
 func (x *StepCompleted) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_event_proto_msgTypes[7]
+	mi := &file_flowkeep_v1_event_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -954,7 +1126,7 @@ func (x *StepCompleted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepCompleted.ProtoReflect.Descriptor instead.
 func (*StepCompleted) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_event_proto_rawDescGZIP(), []int{7}
+	return file_flowkeep_v1_event_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *StepCompleted) GetPath() string {
@@ -1027,7 +1199,7 @@ type StepFailed struct {
 
 func (x *StepFailed) Reset() {
 	*x = StepFailed{}
-	mi := &file_flowkeep_v1_event_proto_msgTypes[8]
+	mi := &file_flowkeep_v1_event_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1039,7 +1211,7 @@ func (x *StepFailed) String() string {
 func (*StepFailed) ProtoMessage() {}
 
 func (x *StepFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_event_proto_msgTypes[8]
+	mi := &file_flowkeep_v1_event_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1052,7 +1224,7 @@ func (x *StepFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepFailed.ProtoReflect.Descriptor instead.
 func (*StepFailed) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_event_proto_rawDescGZIP(), []int{8}
+	return file_flowkeep_v1_event_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *StepFailed) GetPath() string {
@@ -1126,7 +1298,7 @@ type StepSkipped struct {
 
 func (x *StepSkipped) Reset() {
 	*x = StepSkipped{}
-	mi := &file_flowkeep_v1_event_proto_msgTypes[9]
+	mi := &file_flowkeep_v1_event_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1138,7 +1310,7 @@ func (x *StepSkipped) String() string {
 func (*StepSkipped) ProtoMessage() {}
 
 func (x *StepSkipped) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_event_proto_msgTypes[9]
+	mi := &file_flowkeep_v1_event_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1151,7 +1323,7 @@ func (x *StepSkipped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepSkipped.ProtoReflect.Descriptor instead.
 func (*StepSkipped) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_event_proto_rawDescGZIP(), []int{9}
+	return file_flowkeep_v1_event_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StepSkipped) GetPath() string {
@@ -1195,7 +1367,7 @@ type StepCancelled struct {
 
 func (x *StepCancelled) Reset() {
 	*x = StepCancelled{}
-	mi := &file_flowkeep_v1_event_proto_msgTypes[10]
+	mi := &file_flowkeep_v1_event_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1207,7 +1379,7 @@ func (x *StepCancelled) String() string {
 func (*StepCancelled) ProtoMessage() {}
 
 func (x *StepCancelled) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_event_proto_msgTypes[10]
+	mi := &file_flowkeep_v1_event_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1220,7 +1392,7 @@ func (x *StepCancelled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepCancelled.ProtoReflect.Descriptor instead.
 func (*StepCancelled) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_event_proto_rawDescGZIP(), []int{10}
+	return file_flowkeep_v1_event_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *StepCancelled) GetPath() string {
@@ -1273,7 +1445,7 @@ type VariablesAssigned struct {
 
 func (x *VariablesAssigned) Reset() {
 	*x = VariablesAssigned{}
-	mi := &file_flowkeep_v1_event_proto_msgTypes[11]
+	mi := &file_flowkeep_v1_event_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1285,7 +1457,7 @@ func (x *VariablesAssigned) String() string {
 func (*VariablesAssigned) ProtoMessage() {}
 
 func (x *VariablesAssigned) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_event_proto_msgTypes[11]
+	mi := &file_flowkeep_v1_event_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1298,7 +1470,7 @@ func (x *VariablesAssigned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VariablesAssigned.ProtoReflect.Descriptor instead.
 func (*VariablesAssigned) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_event_proto_rawDescGZIP(), []int{11}
+	return file_flowkeep_v1_event_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *VariablesAssigned) GetPath() string {
@@ -1332,14 +1504,17 @@ type ExecutionPaused struct {
 	// Output only. Whether attempts that ran were told to stop, to be made again.
 	Hard bool `protobuf:"varint,3,opt,name=hard,proto3" json:"hard,omitempty"`
 	// Output only. Whether the time of the pause does not count for the deadline of the execution.
-	StopDeadline  bool `protobuf:"varint,4,opt,name=stop_deadline,json=stopDeadline,proto3" json:"stop_deadline,omitempty"`
+	StopDeadline bool `protobuf:"varint,4,opt,name=stop_deadline,json=stopDeadline,proto3" json:"stop_deadline,omitempty"`
+	// Output only. Path of the step that is held, where the execution paused itself: at a breakpoint, or after the step
+	// that it was to make.
+	StepPath      string `protobuf:"bytes,5,opt,name=step_path,json=stepPath,proto3" json:"step_path,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExecutionPaused) Reset() {
 	*x = ExecutionPaused{}
-	mi := &file_flowkeep_v1_event_proto_msgTypes[12]
+	mi := &file_flowkeep_v1_event_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1351,7 +1526,7 @@ func (x *ExecutionPaused) String() string {
 func (*ExecutionPaused) ProtoMessage() {}
 
 func (x *ExecutionPaused) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_event_proto_msgTypes[12]
+	mi := &file_flowkeep_v1_event_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1364,7 +1539,7 @@ func (x *ExecutionPaused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecutionPaused.ProtoReflect.Descriptor instead.
 func (*ExecutionPaused) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_event_proto_rawDescGZIP(), []int{12}
+	return file_flowkeep_v1_event_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ExecutionPaused) GetPausedBy() string {
@@ -1395,6 +1570,13 @@ func (x *ExecutionPaused) GetStopDeadline() bool {
 	return false
 }
 
+func (x *ExecutionPaused) GetStepPath() string {
+	if x != nil {
+		return x.StepPath
+	}
+	return ""
+}
+
 // The execution was resumed.
 type ExecutionResumed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1403,14 +1585,18 @@ type ExecutionResumed struct {
 	// Output only. Why, in the words of the caller.
 	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	// Output only. When the execution is cut off with TIMED_OUT; absent where it has not started.
-	DeadlineTime  *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=deadline_time,json=deadlineTime,proto3" json:"deadline_time,omitempty"`
+	DeadlineTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=deadline_time,json=deadlineTime,proto3" json:"deadline_time,omitempty"`
+	// Output only. Whether it is paused again before the next step that begins.
+	StepOver bool `protobuf:"varint,4,opt,name=step_over,json=stepOver,proto3" json:"step_over,omitempty"`
+	// Output only. Path of the step before which it is paused again.
+	RunTo         string `protobuf:"bytes,5,opt,name=run_to,json=runTo,proto3" json:"run_to,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExecutionResumed) Reset() {
 	*x = ExecutionResumed{}
-	mi := &file_flowkeep_v1_event_proto_msgTypes[13]
+	mi := &file_flowkeep_v1_event_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1422,7 +1608,7 @@ func (x *ExecutionResumed) String() string {
 func (*ExecutionResumed) ProtoMessage() {}
 
 func (x *ExecutionResumed) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_event_proto_msgTypes[13]
+	mi := &file_flowkeep_v1_event_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1435,7 +1621,7 @@ func (x *ExecutionResumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecutionResumed.ProtoReflect.Descriptor instead.
 func (*ExecutionResumed) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_event_proto_rawDescGZIP(), []int{13}
+	return file_flowkeep_v1_event_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ExecutionResumed) GetResumedBy() string {
@@ -1459,6 +1645,20 @@ func (x *ExecutionResumed) GetDeadlineTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *ExecutionResumed) GetStepOver() bool {
+	if x != nil {
+		return x.StepOver
+	}
+	return false
+}
+
+func (x *ExecutionResumed) GetRunTo() string {
+	if x != nil {
+		return x.RunTo
+	}
+	return ""
+}
+
 // A signal arrived. It is kept until a step takes it, whose end names its id.
 type SignalReceived struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1478,7 +1678,7 @@ type SignalReceived struct {
 
 func (x *SignalReceived) Reset() {
 	*x = SignalReceived{}
-	mi := &file_flowkeep_v1_event_proto_msgTypes[14]
+	mi := &file_flowkeep_v1_event_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1490,7 +1690,7 @@ func (x *SignalReceived) String() string {
 func (*SignalReceived) ProtoMessage() {}
 
 func (x *SignalReceived) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_event_proto_msgTypes[14]
+	mi := &file_flowkeep_v1_event_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1503,7 +1703,7 @@ func (x *SignalReceived) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalReceived.ProtoReflect.Descriptor instead.
 func (*SignalReceived) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_event_proto_rawDescGZIP(), []int{14}
+	return file_flowkeep_v1_event_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SignalReceived) GetName() string {
@@ -1556,7 +1756,7 @@ type ExecutionCancelling struct {
 
 func (x *ExecutionCancelling) Reset() {
 	*x = ExecutionCancelling{}
-	mi := &file_flowkeep_v1_event_proto_msgTypes[15]
+	mi := &file_flowkeep_v1_event_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1568,7 +1768,7 @@ func (x *ExecutionCancelling) String() string {
 func (*ExecutionCancelling) ProtoMessage() {}
 
 func (x *ExecutionCancelling) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_event_proto_msgTypes[15]
+	mi := &file_flowkeep_v1_event_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1581,7 +1781,7 @@ func (x *ExecutionCancelling) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecutionCancelling.ProtoReflect.Descriptor instead.
 func (*ExecutionCancelling) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_event_proto_rawDescGZIP(), []int{15}
+	return file_flowkeep_v1_event_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ExecutionCancelling) GetCancelledBy() string {
@@ -1623,7 +1823,7 @@ type ExecutionFinished struct {
 
 func (x *ExecutionFinished) Reset() {
 	*x = ExecutionFinished{}
-	mi := &file_flowkeep_v1_event_proto_msgTypes[16]
+	mi := &file_flowkeep_v1_event_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1635,7 +1835,7 @@ func (x *ExecutionFinished) String() string {
 func (*ExecutionFinished) ProtoMessage() {}
 
 func (x *ExecutionFinished) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_event_proto_msgTypes[16]
+	mi := &file_flowkeep_v1_event_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1648,7 +1848,7 @@ func (x *ExecutionFinished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecutionFinished.ProtoReflect.Descriptor instead.
 func (*ExecutionFinished) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_event_proto_rawDescGZIP(), []int{16}
+	return file_flowkeep_v1_event_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ExecutionFinished) GetState() Execution_State {
@@ -1722,7 +1922,7 @@ type ExecutionReopened struct {
 
 func (x *ExecutionReopened) Reset() {
 	*x = ExecutionReopened{}
-	mi := &file_flowkeep_v1_event_proto_msgTypes[17]
+	mi := &file_flowkeep_v1_event_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1734,7 +1934,7 @@ func (x *ExecutionReopened) String() string {
 func (*ExecutionReopened) ProtoMessage() {}
 
 func (x *ExecutionReopened) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_event_proto_msgTypes[17]
+	mi := &file_flowkeep_v1_event_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1747,7 +1947,7 @@ func (x *ExecutionReopened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecutionReopened.ProtoReflect.Descriptor instead.
 func (*ExecutionReopened) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_event_proto_rawDescGZIP(), []int{17}
+	return file_flowkeep_v1_event_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ExecutionReopened) GetRun() int32 {
@@ -1803,7 +2003,7 @@ type StepEdit struct {
 
 func (x *StepEdit) Reset() {
 	*x = StepEdit{}
-	mi := &file_flowkeep_v1_event_proto_msgTypes[18]
+	mi := &file_flowkeep_v1_event_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1815,7 +2015,7 @@ func (x *StepEdit) String() string {
 func (*StepEdit) ProtoMessage() {}
 
 func (x *StepEdit) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_event_proto_msgTypes[18]
+	mi := &file_flowkeep_v1_event_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1828,7 +2028,7 @@ func (x *StepEdit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepEdit.ProtoReflect.Descriptor instead.
 func (*StepEdit) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_event_proto_rawDescGZIP(), []int{18}
+	return file_flowkeep_v1_event_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *StepEdit) GetPath() string {
@@ -1892,8 +2092,7 @@ var File_flowkeep_v1_event_proto protoreflect.FileDescriptor
 
 const file_flowkeep_v1_event_proto_rawDesc = "" +
 	"\n" +
-	"\x17flowkeep/v1/event.proto\x12\vflowkeep.v1\x1a\x1bflowkeep/v1/execution.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb5\n" +
-	"\n" +
+	"\x17flowkeep/v1/event.proto\x12\vflowkeep.v1\x1a\x1bflowkeep/v1/execution.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb9\v\n" +
 	"\x0eExecutionEvent\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x03R\x03seq\x12%\n" +
 	"\x0etransition_seq\x18\x02 \x01(\x03R\rtransitionSeq\x12.\n" +
@@ -1921,7 +2120,10 @@ const file_flowkeep_v1_event_proto_rawDesc = "" +
 	"cancelling\x18\x18 \x01(\v2 .flowkeep.v1.ExecutionCancellingH\x00R\n" +
 	"cancelling\x12<\n" +
 	"\bfinished\x18\x19 \x01(\v2\x1e.flowkeep.v1.ExecutionFinishedH\x00R\bfinished\x12<\n" +
-	"\breopened\x18\x1a \x01(\v2\x1e.flowkeep.v1.ExecutionReopenedH\x00R\breopenedB\x06\n" +
+	"\breopened\x18\x1a \x01(\v2\x1e.flowkeep.v1.ExecutionReopenedH\x00R\breopened\x12F\n" +
+	"\x0fbreakpoints_set\x18\x1b \x01(\v2\x1b.flowkeep.v1.BreakpointsSetH\x00R\x0ebreakpointsSet\x12:\n" +
+	"\vstep_edited\x18\x1c \x01(\v2\x17.flowkeep.v1.StepEditedH\x00R\n" +
+	"stepEditedB\x06\n" +
 	"\x04kind\"\xfd\x01\n" +
 	"\x10ExecutionCreated\x12\x1f\n" +
 	"\vworkflow_id\x18\x01 \x01(\tR\n" +
@@ -1945,13 +2147,23 @@ const file_flowkeep_v1_event_proto_rawDesc = "" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\x12)\n" +
 	"\x10progress_percent\x18\x03 \x01(\x05R\x0fprogressPercent\x12\x18\n" +
 	"\amessage\x18\x04 \x01(\tR\amessage\x12\x1c\n" +
-	"\titeration\x18\x05 \x01(\x05R\titeration\"\xc0\x01\n" +
+	"\titeration\x18\x05 \x01(\x05R\titeration\"\xef\x01\n" +
 	"\vStepWaiting\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12%\n" +
 	"\x04wait\x18\x02 \x01(\v2\x11.flowkeep.v1.WaitR\x04wait\x12\x1c\n" +
 	"\titeration\x18\x03 \x01(\x05R\titeration\x12.\n" +
 	"\x06output\x18\x04 \x01(\v2\x16.google.protobuf.ValueR\x06output\x12(\n" +
-	"\x05usage\x18\x05 \x01(\v2\x12.flowkeep.v1.UsageR\x05usage\"\x8b\x02\n" +
+	"\x05usage\x18\x05 \x01(\v2\x12.flowkeep.v1.UsageR\x05usage\x12-\n" +
+	"\x05input\x18\x06 \x01(\v2\x17.google.protobuf.StructR\x05input\"\x8a\x01\n" +
+	"\n" +
+	"StepEdited\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x1b\n" +
+	"\tedited_by\x18\x02 \x01(\tR\beditedBy\x12-\n" +
+	"\x05input\x18\x03 \x01(\v2\x17.google.protobuf.StructR\x05input\x12\x1c\n" +
+	"\titeration\x18\x04 \x01(\x05R\titeration\"b\n" +
+	"\x0eBreakpointsSet\x12\x15\n" +
+	"\x06set_by\x18\x01 \x01(\tR\x05setBy\x129\n" +
+	"\vbreakpoints\x18\x02 \x03(\v2\x17.flowkeep.v1.BreakpointR\vbreakpoints\"\x8b\x02\n" +
 	"\fStepRetrying\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\x12.\n" +
@@ -1993,17 +2205,20 @@ const file_flowkeep_v1_event_proto_rawDesc = "" +
 	"\x11VariablesAssigned\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12+\n" +
 	"\x04vars\x18\x02 \x01(\v2\x17.google.protobuf.StructR\x04vars\x12\x1c\n" +
-	"\titeration\x18\x03 \x01(\x05R\titeration\"\x7f\n" +
+	"\titeration\x18\x03 \x01(\x05R\titeration\"\x9c\x01\n" +
 	"\x0fExecutionPaused\x12\x1b\n" +
 	"\tpaused_by\x18\x01 \x01(\tR\bpausedBy\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x12\n" +
 	"\x04hard\x18\x03 \x01(\bR\x04hard\x12#\n" +
-	"\rstop_deadline\x18\x04 \x01(\bR\fstopDeadline\"\x8a\x01\n" +
+	"\rstop_deadline\x18\x04 \x01(\bR\fstopDeadline\x12\x1b\n" +
+	"\tstep_path\x18\x05 \x01(\tR\bstepPath\"\xbe\x01\n" +
 	"\x10ExecutionResumed\x12\x1d\n" +
 	"\n" +
 	"resumed_by\x18\x01 \x01(\tR\tresumedBy\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12?\n" +
-	"\rdeadline_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\fdeadlineTime\"\xc5\x01\n" +
+	"\rdeadline_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\fdeadlineTime\x12\x1b\n" +
+	"\tstep_over\x18\x04 \x01(\bR\bstepOver\x12\x15\n" +
+	"\x06run_to\x18\x05 \x01(\tR\x05runTo\"\xc5\x01\n" +
 	"\x0eSignalReceived\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x121\n" +
 	"\apayload\x18\x02 \x01(\v2\x17.google.protobuf.StructR\apayload\x12\x1b\n" +
@@ -2048,7 +2263,7 @@ func file_flowkeep_v1_event_proto_rawDescGZIP() []byte {
 	return file_flowkeep_v1_event_proto_rawDescData
 }
 
-var file_flowkeep_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_flowkeep_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_flowkeep_v1_event_proto_goTypes = []any{
 	(*ExecutionEvent)(nil),        // 0: flowkeep.v1.ExecutionEvent
 	(*ExecutionCreated)(nil),      // 1: flowkeep.v1.ExecutionCreated
@@ -2056,81 +2271,89 @@ var file_flowkeep_v1_event_proto_goTypes = []any{
 	(*StepStarted)(nil),           // 3: flowkeep.v1.StepStarted
 	(*StepProgressed)(nil),        // 4: flowkeep.v1.StepProgressed
 	(*StepWaiting)(nil),           // 5: flowkeep.v1.StepWaiting
-	(*StepRetrying)(nil),          // 6: flowkeep.v1.StepRetrying
-	(*StepCompleted)(nil),         // 7: flowkeep.v1.StepCompleted
-	(*StepFailed)(nil),            // 8: flowkeep.v1.StepFailed
-	(*StepSkipped)(nil),           // 9: flowkeep.v1.StepSkipped
-	(*StepCancelled)(nil),         // 10: flowkeep.v1.StepCancelled
-	(*VariablesAssigned)(nil),     // 11: flowkeep.v1.VariablesAssigned
-	(*ExecutionPaused)(nil),       // 12: flowkeep.v1.ExecutionPaused
-	(*ExecutionResumed)(nil),      // 13: flowkeep.v1.ExecutionResumed
-	(*SignalReceived)(nil),        // 14: flowkeep.v1.SignalReceived
-	(*ExecutionCancelling)(nil),   // 15: flowkeep.v1.ExecutionCancelling
-	(*ExecutionFinished)(nil),     // 16: flowkeep.v1.ExecutionFinished
-	(*ExecutionReopened)(nil),     // 17: flowkeep.v1.ExecutionReopened
-	(*StepEdit)(nil),              // 18: flowkeep.v1.StepEdit
-	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
-	(*StepCounts)(nil),            // 20: flowkeep.v1.StepCounts
-	(*Lineage)(nil),               // 21: flowkeep.v1.Lineage
-	(*structpb.Struct)(nil),       // 22: google.protobuf.Struct
-	(*Wait)(nil),                  // 23: flowkeep.v1.Wait
-	(*structpb.Value)(nil),        // 24: google.protobuf.Value
-	(*Usage)(nil),                 // 25: flowkeep.v1.Usage
-	(*Failure)(nil),               // 26: flowkeep.v1.Failure
-	(Execution_State)(0),          // 27: flowkeep.v1.Execution.State
+	(*StepEdited)(nil),            // 6: flowkeep.v1.StepEdited
+	(*BreakpointsSet)(nil),        // 7: flowkeep.v1.BreakpointsSet
+	(*StepRetrying)(nil),          // 8: flowkeep.v1.StepRetrying
+	(*StepCompleted)(nil),         // 9: flowkeep.v1.StepCompleted
+	(*StepFailed)(nil),            // 10: flowkeep.v1.StepFailed
+	(*StepSkipped)(nil),           // 11: flowkeep.v1.StepSkipped
+	(*StepCancelled)(nil),         // 12: flowkeep.v1.StepCancelled
+	(*VariablesAssigned)(nil),     // 13: flowkeep.v1.VariablesAssigned
+	(*ExecutionPaused)(nil),       // 14: flowkeep.v1.ExecutionPaused
+	(*ExecutionResumed)(nil),      // 15: flowkeep.v1.ExecutionResumed
+	(*SignalReceived)(nil),        // 16: flowkeep.v1.SignalReceived
+	(*ExecutionCancelling)(nil),   // 17: flowkeep.v1.ExecutionCancelling
+	(*ExecutionFinished)(nil),     // 18: flowkeep.v1.ExecutionFinished
+	(*ExecutionReopened)(nil),     // 19: flowkeep.v1.ExecutionReopened
+	(*StepEdit)(nil),              // 20: flowkeep.v1.StepEdit
+	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
+	(*StepCounts)(nil),            // 22: flowkeep.v1.StepCounts
+	(*Lineage)(nil),               // 23: flowkeep.v1.Lineage
+	(*structpb.Struct)(nil),       // 24: google.protobuf.Struct
+	(*Wait)(nil),                  // 25: flowkeep.v1.Wait
+	(*structpb.Value)(nil),        // 26: google.protobuf.Value
+	(*Usage)(nil),                 // 27: flowkeep.v1.Usage
+	(*Breakpoint)(nil),            // 28: flowkeep.v1.Breakpoint
+	(*Failure)(nil),               // 29: flowkeep.v1.Failure
+	(Execution_State)(0),          // 30: flowkeep.v1.Execution.State
 }
 var file_flowkeep_v1_event_proto_depIdxs = []int32{
-	19, // 0: flowkeep.v1.ExecutionEvent.time:type_name -> google.protobuf.Timestamp
-	20, // 1: flowkeep.v1.ExecutionEvent.step_counts:type_name -> flowkeep.v1.StepCounts
+	21, // 0: flowkeep.v1.ExecutionEvent.time:type_name -> google.protobuf.Timestamp
+	22, // 1: flowkeep.v1.ExecutionEvent.step_counts:type_name -> flowkeep.v1.StepCounts
 	1,  // 2: flowkeep.v1.ExecutionEvent.created:type_name -> flowkeep.v1.ExecutionCreated
 	2,  // 3: flowkeep.v1.ExecutionEvent.started:type_name -> flowkeep.v1.ExecutionStarted
 	3,  // 4: flowkeep.v1.ExecutionEvent.step_started:type_name -> flowkeep.v1.StepStarted
 	4,  // 5: flowkeep.v1.ExecutionEvent.step_progressed:type_name -> flowkeep.v1.StepProgressed
 	5,  // 6: flowkeep.v1.ExecutionEvent.step_waiting:type_name -> flowkeep.v1.StepWaiting
-	6,  // 7: flowkeep.v1.ExecutionEvent.step_retrying:type_name -> flowkeep.v1.StepRetrying
-	7,  // 8: flowkeep.v1.ExecutionEvent.step_completed:type_name -> flowkeep.v1.StepCompleted
-	8,  // 9: flowkeep.v1.ExecutionEvent.step_failed:type_name -> flowkeep.v1.StepFailed
-	9,  // 10: flowkeep.v1.ExecutionEvent.step_skipped:type_name -> flowkeep.v1.StepSkipped
-	10, // 11: flowkeep.v1.ExecutionEvent.step_cancelled:type_name -> flowkeep.v1.StepCancelled
-	11, // 12: flowkeep.v1.ExecutionEvent.variables_assigned:type_name -> flowkeep.v1.VariablesAssigned
-	12, // 13: flowkeep.v1.ExecutionEvent.paused:type_name -> flowkeep.v1.ExecutionPaused
-	13, // 14: flowkeep.v1.ExecutionEvent.resumed:type_name -> flowkeep.v1.ExecutionResumed
-	14, // 15: flowkeep.v1.ExecutionEvent.signal_received:type_name -> flowkeep.v1.SignalReceived
-	15, // 16: flowkeep.v1.ExecutionEvent.cancelling:type_name -> flowkeep.v1.ExecutionCancelling
-	16, // 17: flowkeep.v1.ExecutionEvent.finished:type_name -> flowkeep.v1.ExecutionFinished
-	17, // 18: flowkeep.v1.ExecutionEvent.reopened:type_name -> flowkeep.v1.ExecutionReopened
-	19, // 19: flowkeep.v1.ExecutionCreated.scheduled_time:type_name -> google.protobuf.Timestamp
-	21, // 20: flowkeep.v1.ExecutionCreated.lineage:type_name -> flowkeep.v1.Lineage
-	19, // 21: flowkeep.v1.ExecutionStarted.deadline_time:type_name -> google.protobuf.Timestamp
-	22, // 22: flowkeep.v1.StepStarted.input:type_name -> google.protobuf.Struct
-	23, // 23: flowkeep.v1.StepWaiting.wait:type_name -> flowkeep.v1.Wait
-	24, // 24: flowkeep.v1.StepWaiting.output:type_name -> google.protobuf.Value
-	25, // 25: flowkeep.v1.StepWaiting.usage:type_name -> flowkeep.v1.Usage
-	26, // 26: flowkeep.v1.StepRetrying.failure:type_name -> flowkeep.v1.Failure
-	19, // 27: flowkeep.v1.StepRetrying.retry_time:type_name -> google.protobuf.Timestamp
-	25, // 28: flowkeep.v1.StepRetrying.usage:type_name -> flowkeep.v1.Usage
-	24, // 29: flowkeep.v1.StepCompleted.output:type_name -> google.protobuf.Value
-	25, // 30: flowkeep.v1.StepCompleted.usage:type_name -> flowkeep.v1.Usage
-	26, // 31: flowkeep.v1.StepFailed.failure:type_name -> flowkeep.v1.Failure
-	25, // 32: flowkeep.v1.StepFailed.usage:type_name -> flowkeep.v1.Usage
-	26, // 33: flowkeep.v1.StepCancelled.failure:type_name -> flowkeep.v1.Failure
-	25, // 34: flowkeep.v1.StepCancelled.usage:type_name -> flowkeep.v1.Usage
-	22, // 35: flowkeep.v1.VariablesAssigned.vars:type_name -> google.protobuf.Struct
-	19, // 36: flowkeep.v1.ExecutionResumed.deadline_time:type_name -> google.protobuf.Timestamp
-	22, // 37: flowkeep.v1.SignalReceived.payload:type_name -> google.protobuf.Struct
-	19, // 38: flowkeep.v1.SignalReceived.send_time:type_name -> google.protobuf.Timestamp
-	27, // 39: flowkeep.v1.ExecutionFinished.state:type_name -> flowkeep.v1.Execution.State
-	24, // 40: flowkeep.v1.ExecutionFinished.result:type_name -> google.protobuf.Value
-	26, // 41: flowkeep.v1.ExecutionFinished.failure:type_name -> flowkeep.v1.Failure
-	19, // 42: flowkeep.v1.ExecutionReopened.deadline_time:type_name -> google.protobuf.Timestamp
-	18, // 43: flowkeep.v1.ExecutionReopened.edit:type_name -> flowkeep.v1.StepEdit
-	22, // 44: flowkeep.v1.StepEdit.input:type_name -> google.protobuf.Struct
-	24, // 45: flowkeep.v1.StepEdit.output:type_name -> google.protobuf.Value
-	46, // [46:46] is the sub-list for method output_type
-	46, // [46:46] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	8,  // 7: flowkeep.v1.ExecutionEvent.step_retrying:type_name -> flowkeep.v1.StepRetrying
+	9,  // 8: flowkeep.v1.ExecutionEvent.step_completed:type_name -> flowkeep.v1.StepCompleted
+	10, // 9: flowkeep.v1.ExecutionEvent.step_failed:type_name -> flowkeep.v1.StepFailed
+	11, // 10: flowkeep.v1.ExecutionEvent.step_skipped:type_name -> flowkeep.v1.StepSkipped
+	12, // 11: flowkeep.v1.ExecutionEvent.step_cancelled:type_name -> flowkeep.v1.StepCancelled
+	13, // 12: flowkeep.v1.ExecutionEvent.variables_assigned:type_name -> flowkeep.v1.VariablesAssigned
+	14, // 13: flowkeep.v1.ExecutionEvent.paused:type_name -> flowkeep.v1.ExecutionPaused
+	15, // 14: flowkeep.v1.ExecutionEvent.resumed:type_name -> flowkeep.v1.ExecutionResumed
+	16, // 15: flowkeep.v1.ExecutionEvent.signal_received:type_name -> flowkeep.v1.SignalReceived
+	17, // 16: flowkeep.v1.ExecutionEvent.cancelling:type_name -> flowkeep.v1.ExecutionCancelling
+	18, // 17: flowkeep.v1.ExecutionEvent.finished:type_name -> flowkeep.v1.ExecutionFinished
+	19, // 18: flowkeep.v1.ExecutionEvent.reopened:type_name -> flowkeep.v1.ExecutionReopened
+	7,  // 19: flowkeep.v1.ExecutionEvent.breakpoints_set:type_name -> flowkeep.v1.BreakpointsSet
+	6,  // 20: flowkeep.v1.ExecutionEvent.step_edited:type_name -> flowkeep.v1.StepEdited
+	21, // 21: flowkeep.v1.ExecutionCreated.scheduled_time:type_name -> google.protobuf.Timestamp
+	23, // 22: flowkeep.v1.ExecutionCreated.lineage:type_name -> flowkeep.v1.Lineage
+	21, // 23: flowkeep.v1.ExecutionStarted.deadline_time:type_name -> google.protobuf.Timestamp
+	24, // 24: flowkeep.v1.StepStarted.input:type_name -> google.protobuf.Struct
+	25, // 25: flowkeep.v1.StepWaiting.wait:type_name -> flowkeep.v1.Wait
+	26, // 26: flowkeep.v1.StepWaiting.output:type_name -> google.protobuf.Value
+	27, // 27: flowkeep.v1.StepWaiting.usage:type_name -> flowkeep.v1.Usage
+	24, // 28: flowkeep.v1.StepWaiting.input:type_name -> google.protobuf.Struct
+	24, // 29: flowkeep.v1.StepEdited.input:type_name -> google.protobuf.Struct
+	28, // 30: flowkeep.v1.BreakpointsSet.breakpoints:type_name -> flowkeep.v1.Breakpoint
+	29, // 31: flowkeep.v1.StepRetrying.failure:type_name -> flowkeep.v1.Failure
+	21, // 32: flowkeep.v1.StepRetrying.retry_time:type_name -> google.protobuf.Timestamp
+	27, // 33: flowkeep.v1.StepRetrying.usage:type_name -> flowkeep.v1.Usage
+	26, // 34: flowkeep.v1.StepCompleted.output:type_name -> google.protobuf.Value
+	27, // 35: flowkeep.v1.StepCompleted.usage:type_name -> flowkeep.v1.Usage
+	29, // 36: flowkeep.v1.StepFailed.failure:type_name -> flowkeep.v1.Failure
+	27, // 37: flowkeep.v1.StepFailed.usage:type_name -> flowkeep.v1.Usage
+	29, // 38: flowkeep.v1.StepCancelled.failure:type_name -> flowkeep.v1.Failure
+	27, // 39: flowkeep.v1.StepCancelled.usage:type_name -> flowkeep.v1.Usage
+	24, // 40: flowkeep.v1.VariablesAssigned.vars:type_name -> google.protobuf.Struct
+	21, // 41: flowkeep.v1.ExecutionResumed.deadline_time:type_name -> google.protobuf.Timestamp
+	24, // 42: flowkeep.v1.SignalReceived.payload:type_name -> google.protobuf.Struct
+	21, // 43: flowkeep.v1.SignalReceived.send_time:type_name -> google.protobuf.Timestamp
+	30, // 44: flowkeep.v1.ExecutionFinished.state:type_name -> flowkeep.v1.Execution.State
+	26, // 45: flowkeep.v1.ExecutionFinished.result:type_name -> google.protobuf.Value
+	29, // 46: flowkeep.v1.ExecutionFinished.failure:type_name -> flowkeep.v1.Failure
+	21, // 47: flowkeep.v1.ExecutionReopened.deadline_time:type_name -> google.protobuf.Timestamp
+	20, // 48: flowkeep.v1.ExecutionReopened.edit:type_name -> flowkeep.v1.StepEdit
+	24, // 49: flowkeep.v1.StepEdit.input:type_name -> google.protobuf.Struct
+	26, // 50: flowkeep.v1.StepEdit.output:type_name -> google.protobuf.Value
+	51, // [51:51] is the sub-list for method output_type
+	51, // [51:51] is the sub-list for method input_type
+	51, // [51:51] is the sub-list for extension type_name
+	51, // [51:51] is the sub-list for extension extendee
+	0,  // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_flowkeep_v1_event_proto_init() }
@@ -2157,12 +2380,14 @@ func file_flowkeep_v1_event_proto_init() {
 		(*ExecutionEvent_Cancelling)(nil),
 		(*ExecutionEvent_Finished)(nil),
 		(*ExecutionEvent_Reopened)(nil),
+		(*ExecutionEvent_BreakpointsSet)(nil),
+		(*ExecutionEvent_StepEdited)(nil),
 	}
-	file_flowkeep_v1_event_proto_msgTypes[16].OneofWrappers = []any{
+	file_flowkeep_v1_event_proto_msgTypes[18].OneofWrappers = []any{
 		(*ExecutionFinished_Result)(nil),
 		(*ExecutionFinished_Failure)(nil),
 	}
-	file_flowkeep_v1_event_proto_msgTypes[18].OneofWrappers = []any{
+	file_flowkeep_v1_event_proto_msgTypes[20].OneofWrappers = []any{
 		(*StepEdit_Input)(nil),
 		(*StepEdit_Output)(nil),
 	}
@@ -2172,7 +2397,7 @@ func file_flowkeep_v1_event_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_flowkeep_v1_event_proto_rawDesc), len(file_flowkeep_v1_event_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   19,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

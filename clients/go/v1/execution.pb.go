@@ -679,7 +679,9 @@ type Execution struct {
 	// Output only. The executions that the caller may see and that were made from this one by `ForkExecution`, newest first,
 	// at most 20; `ListExecutions` with `source_execution_id` has them all. Only in the view FULL of `GetExecution`, and
 	// not with `at_seq`.
-	Forks         []*Fork `protobuf:"bytes,36,rep,name=forks,proto3" json:"forks,omitempty"`
+	Forks []*Fork `protobuf:"bytes,36,rep,name=forks,proto3" json:"forks,omitempty"`
+	// Output only. Where it is held before steps begin.
+	Breakpoints   []*Breakpoint `protobuf:"bytes,40,rep,name=breakpoints,proto3" json:"breakpoints,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -966,6 +968,13 @@ func (x *Execution) GetPause() *ExecutionPause {
 func (x *Execution) GetForks() []*Fork {
 	if x != nil {
 		return x.Forks
+	}
+	return nil
+}
+
+func (x *Execution) GetBreakpoints() []*Breakpoint {
+	if x != nil {
+		return x.Breakpoints
 	}
 	return nil
 }
@@ -1446,6 +1455,63 @@ func (*StepExecution_Output) isStepExecution_Outcome() {}
 
 func (*StepExecution_Failure) isStepExecution_Outcome() {}
 
+// Where an execution is held before a step begins, so that somebody can look at it.
+type Breakpoint struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. Path of a step, such as `ship` or `orders[3].ship`; without numbers, `orders.ship`, that of each item; `*`,
+	// each. Not one that runs other steps, such as `orders`. At most 1,024 characters.
+	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// Optional. CEL condition on `params`, what the handler of the step is to be called with, such as
+	// `params.amount > 100`. Default: always. One that fails holds, too. At most 1,024 characters.
+	Condition     string `protobuf:"bytes,2,opt,name=condition,proto3" json:"condition,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Breakpoint) Reset() {
+	*x = Breakpoint{}
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Breakpoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Breakpoint) ProtoMessage() {}
+
+func (x *Breakpoint) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Breakpoint.ProtoReflect.Descriptor instead.
+func (*Breakpoint) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Breakpoint) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *Breakpoint) GetCondition() string {
+	if x != nil {
+		return x.Condition
+	}
+	return ""
+}
+
 // What a step waits for.
 type Wait struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1474,7 +1540,7 @@ type Wait struct {
 
 func (x *Wait) Reset() {
 	*x = Wait{}
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[4]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1486,7 +1552,7 @@ func (x *Wait) String() string {
 func (*Wait) ProtoMessage() {}
 
 func (x *Wait) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[4]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1499,7 +1565,7 @@ func (x *Wait) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Wait.ProtoReflect.Descriptor instead.
 func (*Wait) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{4}
+	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Wait) GetStartTime() *timestamppb.Timestamp {
@@ -1671,7 +1737,7 @@ type TimerWait struct {
 
 func (x *TimerWait) Reset() {
 	*x = TimerWait{}
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[5]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1683,7 +1749,7 @@ func (x *TimerWait) String() string {
 func (*TimerWait) ProtoMessage() {}
 
 func (x *TimerWait) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[5]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1696,7 +1762,7 @@ func (x *TimerWait) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TimerWait.ProtoReflect.Descriptor instead.
 func (*TimerWait) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{5}
+	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{6}
 }
 
 // The wait for the next attempt.
@@ -1710,7 +1776,7 @@ type RetryWait struct {
 
 func (x *RetryWait) Reset() {
 	*x = RetryWait{}
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[6]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1722,7 +1788,7 @@ func (x *RetryWait) String() string {
 func (*RetryWait) ProtoMessage() {}
 
 func (x *RetryWait) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[6]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1735,7 +1801,7 @@ func (x *RetryWait) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryWait.ProtoReflect.Descriptor instead.
 func (*RetryWait) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{6}
+	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RetryWait) GetAttempt() int32 {
@@ -1757,7 +1823,7 @@ type SlotWait struct {
 
 func (x *SlotWait) Reset() {
 	*x = SlotWait{}
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[7]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1769,7 +1835,7 @@ func (x *SlotWait) String() string {
 func (*SlotWait) ProtoMessage() {}
 
 func (x *SlotWait) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[7]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1782,7 +1848,7 @@ func (x *SlotWait) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SlotWait.ProtoReflect.Descriptor instead.
 func (*SlotWait) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{7}
+	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SlotWait) GetResource() string {
@@ -1807,7 +1873,7 @@ type WorkerWait struct {
 
 func (x *WorkerWait) Reset() {
 	*x = WorkerWait{}
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[8]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1819,7 +1885,7 @@ func (x *WorkerWait) String() string {
 func (*WorkerWait) ProtoMessage() {}
 
 func (x *WorkerWait) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[8]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1832,7 +1898,7 @@ func (x *WorkerWait) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerWait.ProtoReflect.Descriptor instead.
 func (*WorkerWait) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{8}
+	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *WorkerWait) GetHandler() string {
@@ -1871,7 +1937,7 @@ type SignalWait struct {
 
 func (x *SignalWait) Reset() {
 	*x = SignalWait{}
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[9]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1883,7 +1949,7 @@ func (x *SignalWait) String() string {
 func (*SignalWait) ProtoMessage() {}
 
 func (x *SignalWait) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[9]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1896,7 +1962,7 @@ func (x *SignalWait) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalWait.ProtoReflect.Descriptor instead.
 func (*SignalWait) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{9}
+	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SignalWait) GetName() string {
@@ -1933,7 +1999,7 @@ type TaskWait struct {
 
 func (x *TaskWait) Reset() {
 	*x = TaskWait{}
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[10]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1945,7 +2011,7 @@ func (x *TaskWait) String() string {
 func (*TaskWait) ProtoMessage() {}
 
 func (x *TaskWait) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[10]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1958,7 +2024,7 @@ func (x *TaskWait) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskWait.ProtoReflect.Descriptor instead.
 func (*TaskWait) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{10}
+	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *TaskWait) GetTaskId() string {
@@ -1986,7 +2052,7 @@ type ChildWait struct {
 
 func (x *ChildWait) Reset() {
 	*x = ChildWait{}
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[11]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1998,7 +2064,7 @@ func (x *ChildWait) String() string {
 func (*ChildWait) ProtoMessage() {}
 
 func (x *ChildWait) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[11]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2011,7 +2077,7 @@ func (x *ChildWait) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChildWait.ProtoReflect.Descriptor instead.
 func (*ChildWait) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{11}
+	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ChildWait) GetExecutionId() string {
@@ -2021,7 +2087,8 @@ func (x *ChildWait) GetExecutionId() string {
 	return ""
 }
 
-// The wait at a breakpoint. Not sent by this version of the server.
+// The wait at a breakpoint: the step begins when the execution, which is PAUSED, is resumed. It is due from the first
+// moment on. What it is to be called with is its `input`.
 type BreakpointWait struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2030,7 +2097,7 @@ type BreakpointWait struct {
 
 func (x *BreakpointWait) Reset() {
 	*x = BreakpointWait{}
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[12]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2042,7 +2109,7 @@ func (x *BreakpointWait) String() string {
 func (*BreakpointWait) ProtoMessage() {}
 
 func (x *BreakpointWait) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[12]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2055,7 +2122,7 @@ func (x *BreakpointWait) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BreakpointWait.ProtoReflect.Descriptor instead.
 func (*BreakpointWait) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{12}
+	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{13}
 }
 
 // One attempt that failed.
@@ -2080,7 +2147,7 @@ type FailedAttempt struct {
 
 func (x *FailedAttempt) Reset() {
 	*x = FailedAttempt{}
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[13]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2092,7 +2159,7 @@ func (x *FailedAttempt) String() string {
 func (*FailedAttempt) ProtoMessage() {}
 
 func (x *FailedAttempt) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[13]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2105,7 +2172,7 @@ func (x *FailedAttempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailedAttempt.ProtoReflect.Descriptor instead.
 func (*FailedAttempt) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{13}
+	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *FailedAttempt) GetAttempt() int32 {
@@ -2179,7 +2246,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[14]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2191,7 +2258,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[14]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2204,7 +2271,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{14}
+	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Failure) GetCode() string {
@@ -2278,7 +2345,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[15]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2290,7 +2357,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[15]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2303,7 +2370,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{15}
+	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Usage) GetInputTokens() int64 {
@@ -2350,7 +2417,7 @@ type Lineage struct {
 
 func (x *Lineage) Reset() {
 	*x = Lineage{}
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[16]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2362,7 +2429,7 @@ func (x *Lineage) String() string {
 func (*Lineage) ProtoMessage() {}
 
 func (x *Lineage) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[16]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2375,7 +2442,7 @@ func (x *Lineage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lineage.ProtoReflect.Descriptor instead.
 func (*Lineage) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{16}
+	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Lineage) GetParentExecutionId() string {
@@ -2446,7 +2513,7 @@ type Fork struct {
 
 func (x *Fork) Reset() {
 	*x = Fork{}
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[17]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2458,7 +2525,7 @@ func (x *Fork) String() string {
 func (*Fork) ProtoMessage() {}
 
 func (x *Fork) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_proto_msgTypes[17]
+	mi := &file_flowkeep_v1_execution_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2471,7 +2538,7 @@ func (x *Fork) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fork.ProtoReflect.Descriptor instead.
 func (*Fork) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{17}
+	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Fork) GetExecutionId() string {
@@ -2513,7 +2580,7 @@ var File_flowkeep_v1_execution_proto protoreflect.FileDescriptor
 
 const file_flowkeep_v1_execution_proto_rawDesc = "" +
 	"\n" +
-	"\x1bflowkeep/v1/execution.proto\x12\vflowkeep.v1\x1a\x1aflowkeep/v1/workflow.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa8\x0e\n" +
+	"\x1bflowkeep/v1/execution.proto\x12\vflowkeep.v1\x1a\x1aflowkeep/v1/workflow.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe3\x0e\n" +
 	"\tExecution\x12!\n" +
 	"\fexecution_id\x18\x01 \x01(\tR\vexecutionId\x12\x1f\n" +
 	"\vworkflow_id\x18\x02 \x01(\tR\n" +
@@ -2559,7 +2626,8 @@ const file_flowkeep_v1_execution_proto_rawDesc = "" +
 	"\x03run\x18  \x01(\x05R\x03run\x12#\n" +
 	"\rsteps_omitted\x18! \x01(\bR\fstepsOmitted\x121\n" +
 	"\x05pause\x18# \x01(\v2\x1b.flowkeep.v1.ExecutionPauseR\x05pause\x12'\n" +
-	"\x05forks\x18$ \x03(\v2\x11.flowkeep.v1.ForkR\x05forks\x1a9\n" +
+	"\x05forks\x18$ \x03(\v2\x11.flowkeep.v1.ForkR\x05forks\x129\n" +
+	"\vbreakpoints\x18( \x03(\v2\x17.flowkeep.v1.BreakpointR\vbreakpoints\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd5\x01\n" +
@@ -2627,7 +2695,12 @@ const file_flowkeep_v1_execution_proto_rawDesc = "" +
 	"\rSTATE_SKIPPED\x10\x06\x12\x13\n" +
 	"\x0fSTATE_CANCELLED\x10\a\x12\x15\n" +
 	"\x11STATE_COMPENSATED\x10\bB\t\n" +
-	"\aoutcome\"\xa9\x04\n" +
+	"\aoutcome\"T\n" +
+	"\n" +
+	"Breakpoint\x12\x1e\n" +
+	"\x04path\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\bR\x04path\x12&\n" +
+	"\tcondition\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\tcondition\"\xa9\x04\n" +
 	"\x04Wait\x129\n" +
 	"\n" +
 	"start_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x127\n" +
@@ -2796,7 +2869,7 @@ func file_flowkeep_v1_execution_proto_rawDescGZIP() []byte {
 }
 
 var file_flowkeep_v1_execution_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_flowkeep_v1_execution_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_flowkeep_v1_execution_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_flowkeep_v1_execution_proto_goTypes = []any{
 	(ExecutionView)(0),            // 0: flowkeep.v1.ExecutionView
 	(StepView)(0),                 // 1: flowkeep.v1.StepView
@@ -2807,82 +2880,84 @@ var file_flowkeep_v1_execution_proto_goTypes = []any{
 	(*ExecutionPause)(nil),        // 6: flowkeep.v1.ExecutionPause
 	(*StepCounts)(nil),            // 7: flowkeep.v1.StepCounts
 	(*StepExecution)(nil),         // 8: flowkeep.v1.StepExecution
-	(*Wait)(nil),                  // 9: flowkeep.v1.Wait
-	(*TimerWait)(nil),             // 10: flowkeep.v1.TimerWait
-	(*RetryWait)(nil),             // 11: flowkeep.v1.RetryWait
-	(*SlotWait)(nil),              // 12: flowkeep.v1.SlotWait
-	(*WorkerWait)(nil),            // 13: flowkeep.v1.WorkerWait
-	(*SignalWait)(nil),            // 14: flowkeep.v1.SignalWait
-	(*TaskWait)(nil),              // 15: flowkeep.v1.TaskWait
-	(*ChildWait)(nil),             // 16: flowkeep.v1.ChildWait
-	(*BreakpointWait)(nil),        // 17: flowkeep.v1.BreakpointWait
-	(*FailedAttempt)(nil),         // 18: flowkeep.v1.FailedAttempt
-	(*Failure)(nil),               // 19: flowkeep.v1.Failure
-	(*Usage)(nil),                 // 20: flowkeep.v1.Usage
-	(*Lineage)(nil),               // 21: flowkeep.v1.Lineage
-	(*Fork)(nil),                  // 22: flowkeep.v1.Fork
-	nil,                           // 23: flowkeep.v1.Execution.LabelsEntry
-	nil,                           // 24: flowkeep.v1.WorkerWait.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 25: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 26: google.protobuf.Duration
-	(*structpb.Struct)(nil),       // 27: google.protobuf.Struct
-	(*structpb.Value)(nil),        // 28: google.protobuf.Value
-	(*WorkflowDefinition)(nil),    // 29: flowkeep.v1.WorkflowDefinition
+	(*Breakpoint)(nil),            // 9: flowkeep.v1.Breakpoint
+	(*Wait)(nil),                  // 10: flowkeep.v1.Wait
+	(*TimerWait)(nil),             // 11: flowkeep.v1.TimerWait
+	(*RetryWait)(nil),             // 12: flowkeep.v1.RetryWait
+	(*SlotWait)(nil),              // 13: flowkeep.v1.SlotWait
+	(*WorkerWait)(nil),            // 14: flowkeep.v1.WorkerWait
+	(*SignalWait)(nil),            // 15: flowkeep.v1.SignalWait
+	(*TaskWait)(nil),              // 16: flowkeep.v1.TaskWait
+	(*ChildWait)(nil),             // 17: flowkeep.v1.ChildWait
+	(*BreakpointWait)(nil),        // 18: flowkeep.v1.BreakpointWait
+	(*FailedAttempt)(nil),         // 19: flowkeep.v1.FailedAttempt
+	(*Failure)(nil),               // 20: flowkeep.v1.Failure
+	(*Usage)(nil),                 // 21: flowkeep.v1.Usage
+	(*Lineage)(nil),               // 22: flowkeep.v1.Lineage
+	(*Fork)(nil),                  // 23: flowkeep.v1.Fork
+	nil,                           // 24: flowkeep.v1.Execution.LabelsEntry
+	nil,                           // 25: flowkeep.v1.WorkerWait.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 26: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 27: google.protobuf.Duration
+	(*structpb.Struct)(nil),       // 28: google.protobuf.Struct
+	(*structpb.Value)(nil),        // 29: google.protobuf.Value
+	(*WorkflowDefinition)(nil),    // 30: flowkeep.v1.WorkflowDefinition
 }
 var file_flowkeep_v1_execution_proto_depIdxs = []int32{
 	3,  // 0: flowkeep.v1.Execution.state:type_name -> flowkeep.v1.Execution.State
 	7,  // 1: flowkeep.v1.Execution.step_counts:type_name -> flowkeep.v1.StepCounts
-	25, // 2: flowkeep.v1.Execution.create_time:type_name -> google.protobuf.Timestamp
-	25, // 3: flowkeep.v1.Execution.start_time:type_name -> google.protobuf.Timestamp
-	25, // 4: flowkeep.v1.Execution.end_time:type_name -> google.protobuf.Timestamp
-	25, // 5: flowkeep.v1.Execution.deadline_time:type_name -> google.protobuf.Timestamp
-	25, // 6: flowkeep.v1.Execution.scheduled_time:type_name -> google.protobuf.Timestamp
-	26, // 7: flowkeep.v1.Execution.timeout:type_name -> google.protobuf.Duration
-	23, // 8: flowkeep.v1.Execution.labels:type_name -> flowkeep.v1.Execution.LabelsEntry
-	27, // 9: flowkeep.v1.Execution.input:type_name -> google.protobuf.Struct
-	27, // 10: flowkeep.v1.Execution.vars:type_name -> google.protobuf.Struct
-	28, // 11: flowkeep.v1.Execution.result:type_name -> google.protobuf.Value
-	19, // 12: flowkeep.v1.Execution.failure:type_name -> flowkeep.v1.Failure
+	26, // 2: flowkeep.v1.Execution.create_time:type_name -> google.protobuf.Timestamp
+	26, // 3: flowkeep.v1.Execution.start_time:type_name -> google.protobuf.Timestamp
+	26, // 4: flowkeep.v1.Execution.end_time:type_name -> google.protobuf.Timestamp
+	26, // 5: flowkeep.v1.Execution.deadline_time:type_name -> google.protobuf.Timestamp
+	26, // 6: flowkeep.v1.Execution.scheduled_time:type_name -> google.protobuf.Timestamp
+	27, // 7: flowkeep.v1.Execution.timeout:type_name -> google.protobuf.Duration
+	24, // 8: flowkeep.v1.Execution.labels:type_name -> flowkeep.v1.Execution.LabelsEntry
+	28, // 9: flowkeep.v1.Execution.input:type_name -> google.protobuf.Struct
+	28, // 10: flowkeep.v1.Execution.vars:type_name -> google.protobuf.Struct
+	29, // 11: flowkeep.v1.Execution.result:type_name -> google.protobuf.Value
+	20, // 12: flowkeep.v1.Execution.failure:type_name -> flowkeep.v1.Failure
 	8,  // 13: flowkeep.v1.Execution.steps:type_name -> flowkeep.v1.StepExecution
-	29, // 14: flowkeep.v1.Execution.definition:type_name -> flowkeep.v1.WorkflowDefinition
-	20, // 15: flowkeep.v1.Execution.usage:type_name -> flowkeep.v1.Usage
-	21, // 16: flowkeep.v1.Execution.lineage:type_name -> flowkeep.v1.Lineage
+	30, // 14: flowkeep.v1.Execution.definition:type_name -> flowkeep.v1.WorkflowDefinition
+	21, // 15: flowkeep.v1.Execution.usage:type_name -> flowkeep.v1.Usage
+	22, // 16: flowkeep.v1.Execution.lineage:type_name -> flowkeep.v1.Lineage
 	6,  // 17: flowkeep.v1.Execution.pause:type_name -> flowkeep.v1.ExecutionPause
-	22, // 18: flowkeep.v1.Execution.forks:type_name -> flowkeep.v1.Fork
-	25, // 19: flowkeep.v1.ExecutionPause.pause_time:type_name -> google.protobuf.Timestamp
-	4,  // 20: flowkeep.v1.StepExecution.state:type_name -> flowkeep.v1.StepExecution.State
-	27, // 21: flowkeep.v1.StepExecution.input:type_name -> google.protobuf.Struct
-	28, // 22: flowkeep.v1.StepExecution.output:type_name -> google.protobuf.Value
-	19, // 23: flowkeep.v1.StepExecution.failure:type_name -> flowkeep.v1.Failure
-	25, // 24: flowkeep.v1.StepExecution.start_time:type_name -> google.protobuf.Timestamp
-	25, // 25: flowkeep.v1.StepExecution.end_time:type_name -> google.protobuf.Timestamp
-	9,  // 26: flowkeep.v1.StepExecution.wait:type_name -> flowkeep.v1.Wait
-	26, // 27: flowkeep.v1.StepExecution.duration:type_name -> google.protobuf.Duration
-	18, // 28: flowkeep.v1.StepExecution.failed_attempts:type_name -> flowkeep.v1.FailedAttempt
-	27, // 29: flowkeep.v1.StepExecution.assigned:type_name -> google.protobuf.Struct
-	20, // 30: flowkeep.v1.StepExecution.usage:type_name -> flowkeep.v1.Usage
-	25, // 31: flowkeep.v1.Wait.start_time:type_name -> google.protobuf.Timestamp
-	25, // 32: flowkeep.v1.Wait.wake_time:type_name -> google.protobuf.Timestamp
-	10, // 33: flowkeep.v1.Wait.timer:type_name -> flowkeep.v1.TimerWait
-	11, // 34: flowkeep.v1.Wait.retry:type_name -> flowkeep.v1.RetryWait
-	12, // 35: flowkeep.v1.Wait.slot:type_name -> flowkeep.v1.SlotWait
-	13, // 36: flowkeep.v1.Wait.worker:type_name -> flowkeep.v1.WorkerWait
-	14, // 37: flowkeep.v1.Wait.signal:type_name -> flowkeep.v1.SignalWait
-	15, // 38: flowkeep.v1.Wait.task:type_name -> flowkeep.v1.TaskWait
-	16, // 39: flowkeep.v1.Wait.child:type_name -> flowkeep.v1.ChildWait
-	17, // 40: flowkeep.v1.Wait.breakpoint:type_name -> flowkeep.v1.BreakpointWait
-	24, // 41: flowkeep.v1.WorkerWait.labels:type_name -> flowkeep.v1.WorkerWait.LabelsEntry
-	25, // 42: flowkeep.v1.FailedAttempt.start_time:type_name -> google.protobuf.Timestamp
-	25, // 43: flowkeep.v1.FailedAttempt.end_time:type_name -> google.protobuf.Timestamp
-	19, // 44: flowkeep.v1.FailedAttempt.failure:type_name -> flowkeep.v1.Failure
-	27, // 45: flowkeep.v1.Failure.details:type_name -> google.protobuf.Struct
-	3,  // 46: flowkeep.v1.Fork.state:type_name -> flowkeep.v1.Execution.State
-	25, // 47: flowkeep.v1.Fork.create_time:type_name -> google.protobuf.Timestamp
-	48, // [48:48] is the sub-list for method output_type
-	48, // [48:48] is the sub-list for method input_type
-	48, // [48:48] is the sub-list for extension type_name
-	48, // [48:48] is the sub-list for extension extendee
-	0,  // [0:48] is the sub-list for field type_name
+	23, // 18: flowkeep.v1.Execution.forks:type_name -> flowkeep.v1.Fork
+	9,  // 19: flowkeep.v1.Execution.breakpoints:type_name -> flowkeep.v1.Breakpoint
+	26, // 20: flowkeep.v1.ExecutionPause.pause_time:type_name -> google.protobuf.Timestamp
+	4,  // 21: flowkeep.v1.StepExecution.state:type_name -> flowkeep.v1.StepExecution.State
+	28, // 22: flowkeep.v1.StepExecution.input:type_name -> google.protobuf.Struct
+	29, // 23: flowkeep.v1.StepExecution.output:type_name -> google.protobuf.Value
+	20, // 24: flowkeep.v1.StepExecution.failure:type_name -> flowkeep.v1.Failure
+	26, // 25: flowkeep.v1.StepExecution.start_time:type_name -> google.protobuf.Timestamp
+	26, // 26: flowkeep.v1.StepExecution.end_time:type_name -> google.protobuf.Timestamp
+	10, // 27: flowkeep.v1.StepExecution.wait:type_name -> flowkeep.v1.Wait
+	27, // 28: flowkeep.v1.StepExecution.duration:type_name -> google.protobuf.Duration
+	19, // 29: flowkeep.v1.StepExecution.failed_attempts:type_name -> flowkeep.v1.FailedAttempt
+	28, // 30: flowkeep.v1.StepExecution.assigned:type_name -> google.protobuf.Struct
+	21, // 31: flowkeep.v1.StepExecution.usage:type_name -> flowkeep.v1.Usage
+	26, // 32: flowkeep.v1.Wait.start_time:type_name -> google.protobuf.Timestamp
+	26, // 33: flowkeep.v1.Wait.wake_time:type_name -> google.protobuf.Timestamp
+	11, // 34: flowkeep.v1.Wait.timer:type_name -> flowkeep.v1.TimerWait
+	12, // 35: flowkeep.v1.Wait.retry:type_name -> flowkeep.v1.RetryWait
+	13, // 36: flowkeep.v1.Wait.slot:type_name -> flowkeep.v1.SlotWait
+	14, // 37: flowkeep.v1.Wait.worker:type_name -> flowkeep.v1.WorkerWait
+	15, // 38: flowkeep.v1.Wait.signal:type_name -> flowkeep.v1.SignalWait
+	16, // 39: flowkeep.v1.Wait.task:type_name -> flowkeep.v1.TaskWait
+	17, // 40: flowkeep.v1.Wait.child:type_name -> flowkeep.v1.ChildWait
+	18, // 41: flowkeep.v1.Wait.breakpoint:type_name -> flowkeep.v1.BreakpointWait
+	25, // 42: flowkeep.v1.WorkerWait.labels:type_name -> flowkeep.v1.WorkerWait.LabelsEntry
+	26, // 43: flowkeep.v1.FailedAttempt.start_time:type_name -> google.protobuf.Timestamp
+	26, // 44: flowkeep.v1.FailedAttempt.end_time:type_name -> google.protobuf.Timestamp
+	20, // 45: flowkeep.v1.FailedAttempt.failure:type_name -> flowkeep.v1.Failure
+	28, // 46: flowkeep.v1.Failure.details:type_name -> google.protobuf.Struct
+	3,  // 47: flowkeep.v1.Fork.state:type_name -> flowkeep.v1.Execution.State
+	26, // 48: flowkeep.v1.Fork.create_time:type_name -> google.protobuf.Timestamp
+	49, // [49:49] is the sub-list for method output_type
+	49, // [49:49] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_flowkeep_v1_execution_proto_init() }
@@ -2899,7 +2974,7 @@ func file_flowkeep_v1_execution_proto_init() {
 		(*StepExecution_Output)(nil),
 		(*StepExecution_Failure)(nil),
 	}
-	file_flowkeep_v1_execution_proto_msgTypes[4].OneofWrappers = []any{
+	file_flowkeep_v1_execution_proto_msgTypes[5].OneofWrappers = []any{
 		(*Wait_Timer)(nil),
 		(*Wait_Retry)(nil),
 		(*Wait_Slot)(nil),
@@ -2915,7 +2990,7 @@ func file_flowkeep_v1_execution_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_flowkeep_v1_execution_proto_rawDesc), len(file_flowkeep_v1_execution_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   20,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -237,7 +237,9 @@ type ExecuteRequest struct {
 	Wait bool `protobuf:"varint,11,opt,name=wait,proto3" json:"wait,omitempty"`
 	// Optional. How much of the execution is returned. Default BASIC. With `wait`, BASIC has the `result` too. FULL needs
 	// the permission `executions.read`.
-	View          ExecutionView `protobuf:"varint,12,opt,name=view,proto3,enum=flowkeep.v1.ExecutionView" json:"view,omitempty"`
+	View ExecutionView `protobuf:"varint,12,opt,name=view,proto3,enum=flowkeep.v1.ExecutionView" json:"view,omitempty"`
+	// Optional. Where the execution is held before steps begin, as by SetBreakpoints. At most 32.
+	Breakpoints   []*Breakpoint `protobuf:"bytes,16,rep,name=breakpoints,proto3" json:"breakpoints,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -354,6 +356,13 @@ func (x *ExecuteRequest) GetView() ExecutionView {
 		return x.View
 	}
 	return ExecutionView_EXECUTION_VIEW_UNSPECIFIED
+}
+
+func (x *ExecuteRequest) GetBreakpoints() []*Breakpoint {
+	if x != nil {
+		return x.Breakpoints
+	}
+	return nil
 }
 
 // Response of Execute.
@@ -1850,7 +1859,14 @@ type ResumeRequest struct {
 	// Optional. Why, for the history. At most 1,024 characters.
 	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	// Optional. Id of this request, as of `PauseRequest.request_id`. At most 128 characters.
-	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	RequestId string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Optional. How far it goes before it is paused again. Default: to the next breakpoint.
+	//
+	// Types that are valid to be assigned to Halt:
+	//
+	//	*ResumeRequest_StepOver
+	//	*ResumeRequest_RunTo
+	Halt          isResumeRequest_Halt `protobuf_oneof:"halt"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1906,6 +1922,49 @@ func (x *ResumeRequest) GetRequestId() string {
 	return ""
 }
 
+func (x *ResumeRequest) GetHalt() isResumeRequest_Halt {
+	if x != nil {
+		return x.Halt
+	}
+	return nil
+}
+
+func (x *ResumeRequest) GetStepOver() bool {
+	if x != nil {
+		if x, ok := x.Halt.(*ResumeRequest_StepOver); ok {
+			return x.StepOver
+		}
+	}
+	return false
+}
+
+func (x *ResumeRequest) GetRunTo() string {
+	if x != nil {
+		if x, ok := x.Halt.(*ResumeRequest_RunTo); ok {
+			return x.RunTo
+		}
+	}
+	return ""
+}
+
+type isResumeRequest_Halt interface {
+	isResumeRequest_Halt()
+}
+
+type ResumeRequest_StepOver struct {
+	// To the next step that begins: whatever is held now begins. True, where it is given.
+	StepOver bool `protobuf:"varint,4,opt,name=step_over,json=stepOver,proto3,oneof"`
+}
+
+type ResumeRequest_RunTo struct {
+	// To the step at this path, as in `Breakpoint.path`. At most 1,024 characters.
+	RunTo string `protobuf:"bytes,5,opt,name=run_to,json=runTo,proto3,oneof"`
+}
+
+func (*ResumeRequest_StepOver) isResumeRequest_Halt() {}
+
+func (*ResumeRequest_RunTo) isResumeRequest_Halt() {}
+
 // Response of Resume.
 type ResumeResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1952,6 +2011,235 @@ func (x *ResumeResponse) GetExecution() *Execution {
 	return nil
 }
 
+// Request of SetBreakpoints.
+type SetBreakpointsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. Id of the execution.
+	ExecutionId string `protobuf:"bytes,1,opt,name=execution_id,json=executionId,proto3" json:"execution_id,omitempty"`
+	// Optional. All breakpoints that it has from then on. None: it is held no more. At most 32.
+	Breakpoints []*Breakpoint `protobuf:"bytes,2,rep,name=breakpoints,proto3" json:"breakpoints,omitempty"`
+	// Optional. Id of this request, as of `PauseRequest.request_id`. At most 128 characters.
+	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetBreakpointsRequest) Reset() {
+	*x = SetBreakpointsRequest{}
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetBreakpointsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetBreakpointsRequest) ProtoMessage() {}
+
+func (x *SetBreakpointsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetBreakpointsRequest.ProtoReflect.Descriptor instead.
+func (*SetBreakpointsRequest) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *SetBreakpointsRequest) GetExecutionId() string {
+	if x != nil {
+		return x.ExecutionId
+	}
+	return ""
+}
+
+func (x *SetBreakpointsRequest) GetBreakpoints() []*Breakpoint {
+	if x != nil {
+		return x.Breakpoints
+	}
+	return nil
+}
+
+func (x *SetBreakpointsRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+// Response of SetBreakpoints.
+type SetBreakpointsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The execution after the request.
+	Execution     *Execution `protobuf:"bytes,1,opt,name=execution,proto3" json:"execution,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetBreakpointsResponse) Reset() {
+	*x = SetBreakpointsResponse{}
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetBreakpointsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetBreakpointsResponse) ProtoMessage() {}
+
+func (x *SetBreakpointsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetBreakpointsResponse.ProtoReflect.Descriptor instead.
+func (*SetBreakpointsResponse) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *SetBreakpointsResponse) GetExecution() *Execution {
+	if x != nil {
+		return x.Execution
+	}
+	return nil
+}
+
+// Request of EditStepInput.
+type EditStepInputRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. Id of the execution.
+	ExecutionId string `protobuf:"bytes,1,opt,name=execution_id,json=executionId,proto3" json:"execution_id,omitempty"`
+	// Required. Path of a step that a breakpoint holds. At most 1,024 characters.
+	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	// Required. What its handler is called with instead. It must fit the handler's `params_schema`.
+	Input *structpb.Struct `protobuf:"bytes,3,opt,name=input,proto3" json:"input,omitempty"`
+	// Optional. Id of this request, as of `PauseRequest.request_id`. At most 128 characters.
+	RequestId     string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EditStepInputRequest) Reset() {
+	*x = EditStepInputRequest{}
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EditStepInputRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EditStepInputRequest) ProtoMessage() {}
+
+func (x *EditStepInputRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EditStepInputRequest.ProtoReflect.Descriptor instead.
+func (*EditStepInputRequest) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *EditStepInputRequest) GetExecutionId() string {
+	if x != nil {
+		return x.ExecutionId
+	}
+	return ""
+}
+
+func (x *EditStepInputRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *EditStepInputRequest) GetInput() *structpb.Struct {
+	if x != nil {
+		return x.Input
+	}
+	return nil
+}
+
+func (x *EditStepInputRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+// Response of EditStepInput.
+type EditStepInputResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The execution after the request.
+	Execution     *Execution `protobuf:"bytes,1,opt,name=execution,proto3" json:"execution,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EditStepInputResponse) Reset() {
+	*x = EditStepInputResponse{}
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EditStepInputResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EditStepInputResponse) ProtoMessage() {}
+
+func (x *EditStepInputResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EditStepInputResponse.ProtoReflect.Descriptor instead.
+func (*EditStepInputResponse) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *EditStepInputResponse) GetExecution() *Execution {
+	if x != nil {
+		return x.Execution
+	}
+	return nil
+}
+
 // Request of Terminate.
 type TerminateRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1967,7 +2255,7 @@ type TerminateRequest struct {
 
 func (x *TerminateRequest) Reset() {
 	*x = TerminateRequest{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[24]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1979,7 +2267,7 @@ func (x *TerminateRequest) String() string {
 func (*TerminateRequest) ProtoMessage() {}
 
 func (x *TerminateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[24]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1992,7 +2280,7 @@ func (x *TerminateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TerminateRequest.ProtoReflect.Descriptor instead.
 func (*TerminateRequest) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{24}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *TerminateRequest) GetExecutionId() string {
@@ -2027,7 +2315,7 @@ type TerminateResponse struct {
 
 func (x *TerminateResponse) Reset() {
 	*x = TerminateResponse{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[25]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2039,7 +2327,7 @@ func (x *TerminateResponse) String() string {
 func (*TerminateResponse) ProtoMessage() {}
 
 func (x *TerminateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[25]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2052,7 +2340,7 @@ func (x *TerminateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TerminateResponse.ProtoReflect.Descriptor instead.
 func (*TerminateResponse) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{25}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *TerminateResponse) GetExecution() *Execution {
@@ -2087,7 +2375,7 @@ type SignalExecutionRequest struct {
 
 func (x *SignalExecutionRequest) Reset() {
 	*x = SignalExecutionRequest{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[26]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2099,7 +2387,7 @@ func (x *SignalExecutionRequest) String() string {
 func (*SignalExecutionRequest) ProtoMessage() {}
 
 func (x *SignalExecutionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[26]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2112,7 +2400,7 @@ func (x *SignalExecutionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalExecutionRequest.ProtoReflect.Descriptor instead.
 func (*SignalExecutionRequest) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{26}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *SignalExecutionRequest) GetTarget() isSignalExecutionRequest_Target {
@@ -2193,7 +2481,7 @@ type SignalExecutionResponse struct {
 
 func (x *SignalExecutionResponse) Reset() {
 	*x = SignalExecutionResponse{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[27]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2205,7 +2493,7 @@ func (x *SignalExecutionResponse) String() string {
 func (*SignalExecutionResponse) ProtoMessage() {}
 
 func (x *SignalExecutionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[27]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2218,7 +2506,7 @@ func (x *SignalExecutionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalExecutionResponse.ProtoReflect.Descriptor instead.
 func (*SignalExecutionResponse) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{27}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *SignalExecutionResponse) GetExecution() *Execution {
@@ -2251,7 +2539,7 @@ type WatchExecutionRequest struct {
 
 func (x *WatchExecutionRequest) Reset() {
 	*x = WatchExecutionRequest{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[28]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2263,7 +2551,7 @@ func (x *WatchExecutionRequest) String() string {
 func (*WatchExecutionRequest) ProtoMessage() {}
 
 func (x *WatchExecutionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[28]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2276,7 +2564,7 @@ func (x *WatchExecutionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchExecutionRequest.ProtoReflect.Descriptor instead.
 func (*WatchExecutionRequest) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{28}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *WatchExecutionRequest) GetExecutionId() string {
@@ -2318,7 +2606,7 @@ type WatchExecutionResponse struct {
 
 func (x *WatchExecutionResponse) Reset() {
 	*x = WatchExecutionResponse{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[29]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2330,7 +2618,7 @@ func (x *WatchExecutionResponse) String() string {
 func (*WatchExecutionResponse) ProtoMessage() {}
 
 func (x *WatchExecutionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[29]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2343,7 +2631,7 @@ func (x *WatchExecutionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchExecutionResponse.ProtoReflect.Descriptor instead.
 func (*WatchExecutionResponse) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{29}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *WatchExecutionResponse) GetKind() isWatchExecutionResponse_Kind {
@@ -2433,7 +2721,7 @@ type EventBatch struct {
 
 func (x *EventBatch) Reset() {
 	*x = EventBatch{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[30]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2445,7 +2733,7 @@ func (x *EventBatch) String() string {
 func (*EventBatch) ProtoMessage() {}
 
 func (x *EventBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[30]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2458,7 +2746,7 @@ func (x *EventBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventBatch.ProtoReflect.Descriptor instead.
 func (*EventBatch) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{30}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *EventBatch) GetEvents() []*ExecutionEvent {
@@ -2479,7 +2767,7 @@ type Bookmark struct {
 
 func (x *Bookmark) Reset() {
 	*x = Bookmark{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[31]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2491,7 +2779,7 @@ func (x *Bookmark) String() string {
 func (*Bookmark) ProtoMessage() {}
 
 func (x *Bookmark) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[31]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2504,7 +2792,7 @@ func (x *Bookmark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bookmark.ProtoReflect.Descriptor instead.
 func (*Bookmark) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{31}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Bookmark) GetSeq() int64 {
@@ -2527,7 +2815,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[32]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2539,7 +2827,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[32]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2552,7 +2840,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{32}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Snapshot) GetSeq() int64 {
@@ -2586,7 +2874,7 @@ type StepOutput struct {
 
 func (x *StepOutput) Reset() {
 	*x = StepOutput{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[33]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2598,7 +2886,7 @@ func (x *StepOutput) String() string {
 func (*StepOutput) ProtoMessage() {}
 
 func (x *StepOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[33]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2611,7 +2899,7 @@ func (x *StepOutput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepOutput.ProtoReflect.Descriptor instead.
 func (*StepOutput) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{33}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *StepOutput) GetPath() string {
@@ -2658,7 +2946,7 @@ type BatchExecuteResponse_Result struct {
 
 func (x *BatchExecuteResponse_Result) Reset() {
 	*x = BatchExecuteResponse_Result{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[35]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2670,7 +2958,7 @@ func (x *BatchExecuteResponse_Result) String() string {
 func (*BatchExecuteResponse_Result) ProtoMessage() {}
 
 func (x *BatchExecuteResponse_Result) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[35]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2747,7 +3035,7 @@ type RetryRequest_EditedInput struct {
 
 func (x *RetryRequest_EditedInput) Reset() {
 	*x = RetryRequest_EditedInput{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[37]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2759,7 +3047,7 @@ func (x *RetryRequest_EditedInput) String() string {
 func (*RetryRequest_EditedInput) ProtoMessage() {}
 
 func (x *RetryRequest_EditedInput) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[37]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2802,7 +3090,7 @@ type RetryRequest_SkippedStep struct {
 
 func (x *RetryRequest_SkippedStep) Reset() {
 	*x = RetryRequest_SkippedStep{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[38]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2814,7 +3102,7 @@ func (x *RetryRequest_SkippedStep) String() string {
 func (*RetryRequest_SkippedStep) ProtoMessage() {}
 
 func (x *RetryRequest_SkippedStep) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[38]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2859,7 +3147,7 @@ type ForkExecutionResponse_Check struct {
 
 func (x *ForkExecutionResponse_Check) Reset() {
 	*x = ForkExecutionResponse_Check{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[39]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2871,7 +3159,7 @@ func (x *ForkExecutionResponse_Check) String() string {
 func (*ForkExecutionResponse_Check) ProtoMessage() {}
 
 func (x *ForkExecutionResponse_Check) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[39]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2925,7 +3213,7 @@ type CancelResponse_StepReceipt struct {
 
 func (x *CancelResponse_StepReceipt) Reset() {
 	*x = CancelResponse_StepReceipt{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[40]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2937,7 +3225,7 @@ func (x *CancelResponse_StepReceipt) String() string {
 func (*CancelResponse_StepReceipt) ProtoMessage() {}
 
 func (x *CancelResponse_StepReceipt) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[40]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2994,7 +3282,7 @@ type SignalExecutionRequest_Correlation struct {
 
 func (x *SignalExecutionRequest_Correlation) Reset() {
 	*x = SignalExecutionRequest_Correlation{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[41]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3006,7 +3294,7 @@ func (x *SignalExecutionRequest_Correlation) String() string {
 func (*SignalExecutionRequest_Correlation) ProtoMessage() {}
 
 func (x *SignalExecutionRequest_Correlation) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[41]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3019,7 +3307,7 @@ func (x *SignalExecutionRequest_Correlation) ProtoReflect() protoreflect.Message
 
 // Deprecated: Use SignalExecutionRequest_Correlation.ProtoReflect.Descriptor instead.
 func (*SignalExecutionRequest_Correlation) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{26, 0}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{30, 0}
 }
 
 func (x *SignalExecutionRequest_Correlation) GetWorkflow() string {
@@ -3040,7 +3328,7 @@ var File_flowkeep_v1_execution_service_proto protoreflect.FileDescriptor
 
 const file_flowkeep_v1_execution_service_proto_rawDesc = "" +
 	"\n" +
-	"#flowkeep/v1/execution_service.proto\x12\vflowkeep.v1\x1a\x1cflowkeep/v1/comparison.proto\x1a\x17flowkeep/v1/event.proto\x1a\x1bflowkeep/v1/execution.proto\x1a\x1dflowkeep/v1/explanation.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xc9\x05\n" +
+	"#flowkeep/v1/execution_service.proto\x12\vflowkeep.v1\x1a\x1cflowkeep/v1/comparison.proto\x1a\x17flowkeep/v1/event.proto\x1a\x1bflowkeep/v1/execution.proto\x1a\x1dflowkeep/v1/explanation.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\x8e\x06\n" +
 	"\x0eExecuteRequest\x12&\n" +
 	"\bworkflow\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\bworkflow\x12#\n" +
@@ -3058,7 +3346,8 @@ const file_flowkeep_v1_execution_service_proto_rawDesc = "" +
 	" \x01(\v2\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n" +
 	"\"\x06\b\x80\x86\xb0\x96\x01*\x00R\atimeout\x12\x12\n" +
 	"\x04wait\x18\v \x01(\bR\x04wait\x128\n" +
-	"\x04view\x18\f \x01(\x0e2\x1a.flowkeep.v1.ExecutionViewB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04view\x1a9\n" +
+	"\x04view\x18\f \x01(\x0e2\x1a.flowkeep.v1.ExecutionViewB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04view\x12C\n" +
+	"\vbreakpoints\x18\x10 \x03(\v2\x17.flowkeep.v1.BreakpointB\b\xbaH\x05\x92\x01\x02\x10 R\vbreakpoints\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\v\n" +
@@ -3219,13 +3508,33 @@ const file_flowkeep_v1_execution_service_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\"E\n" +
 	"\rPauseResponse\x124\n" +
-	"\texecution\x18\x01 \x01(\v2\x16.flowkeep.v1.ExecutionR\texecution\"\x87\x01\n" +
+	"\texecution\x18\x01 \x01(\v2\x16.flowkeep.v1.ExecutionR\texecution\"\xdc\x01\n" +
 	"\rResumeRequest\x12+\n" +
 	"\fexecution_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vexecutionId\x12 \n" +
 	"\x06reason\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\x06reason\x12'\n" +
 	"\n" +
-	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\"F\n" +
+	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\x12&\n" +
+	"\tstep_over\x18\x04 \x01(\bB\a\xbaH\x04j\x02\b\x01H\x00R\bstepOver\x12#\n" +
+	"\x06run_to\x18\x05 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\bH\x00R\x05runToB\x06\n" +
+	"\x04halt\"F\n" +
 	"\x0eResumeResponse\x124\n" +
+	"\texecution\x18\x01 \x01(\v2\x16.flowkeep.v1.ExecutionR\texecution\"\xb2\x01\n" +
+	"\x15SetBreakpointsRequest\x12+\n" +
+	"\fexecution_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vexecutionId\x12C\n" +
+	"\vbreakpoints\x18\x02 \x03(\v2\x17.flowkeep.v1.BreakpointB\b\xbaH\x05\x92\x01\x02\x10 R\vbreakpoints\x12'\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\"N\n" +
+	"\x16SetBreakpointsResponse\x124\n" +
+	"\texecution\x18\x01 \x01(\v2\x16.flowkeep.v1.ExecutionR\texecution\"\xbb\x01\n" +
+	"\x14EditStepInputRequest\x12+\n" +
+	"\fexecution_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vexecutionId\x12\x1e\n" +
+	"\x04path\x18\x02 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\bR\x04path\x12-\n" +
+	"\x05input\x18\x03 \x01(\v2\x17.google.protobuf.StructR\x05input\x12'\n" +
+	"\n" +
+	"request_id\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\"M\n" +
+	"\x15EditStepInputResponse\x124\n" +
 	"\texecution\x18\x01 \x01(\v2\x16.flowkeep.v1.ExecutionR\texecution\"\x8a\x01\n" +
 	"\x10TerminateRequest\x12+\n" +
 	"\fexecution_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vexecutionId\x12 \n" +
@@ -3274,8 +3583,7 @@ const file_flowkeep_v1_execution_service_proto_rawDesc = "" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12\x1c\n" +
-	"\titeration\x18\x04 \x01(\x05R\titeration2\x99\n" +
-	"\n" +
+	"\titeration\x18\x04 \x01(\x05R\titeration2\xcc\v\n" +
 	"\x10ExecutionService\x12D\n" +
 	"\aExecute\x12\x1b.flowkeep.v1.ExecuteRequest\x1a\x1c.flowkeep.v1.ExecuteResponse\x12S\n" +
 	"\fBatchExecute\x12 .flowkeep.v1.BatchExecuteRequest\x1a!.flowkeep.v1.BatchExecuteResponse\x12S\n" +
@@ -3287,7 +3595,9 @@ const file_flowkeep_v1_execution_service_proto_rawDesc = "" +
 	"\x10ExplainExecution\x12$.flowkeep.v1.ExplainExecutionRequest\x1a%.flowkeep.v1.ExplainExecutionResponse\x12A\n" +
 	"\x06Cancel\x12\x1a.flowkeep.v1.CancelRequest\x1a\x1b.flowkeep.v1.CancelResponse\x12>\n" +
 	"\x05Pause\x12\x19.flowkeep.v1.PauseRequest\x1a\x1a.flowkeep.v1.PauseResponse\x12A\n" +
-	"\x06Resume\x12\x1a.flowkeep.v1.ResumeRequest\x1a\x1b.flowkeep.v1.ResumeResponse\x12J\n" +
+	"\x06Resume\x12\x1a.flowkeep.v1.ResumeRequest\x1a\x1b.flowkeep.v1.ResumeResponse\x12Y\n" +
+	"\x0eSetBreakpoints\x12\".flowkeep.v1.SetBreakpointsRequest\x1a#.flowkeep.v1.SetBreakpointsResponse\x12V\n" +
+	"\rEditStepInput\x12!.flowkeep.v1.EditStepInputRequest\x1a\".flowkeep.v1.EditStepInputResponse\x12J\n" +
 	"\tTerminate\x12\x1d.flowkeep.v1.TerminateRequest\x1a\x1e.flowkeep.v1.TerminateResponse\x12\\\n" +
 	"\x0fSignalExecution\x12#.flowkeep.v1.SignalExecutionRequest\x1a$.flowkeep.v1.SignalExecutionResponse\x12>\n" +
 	"\x05Retry\x12\x19.flowkeep.v1.RetryRequest\x1a\x1a.flowkeep.v1.RetryResponse\x12V\n" +
@@ -3308,7 +3618,7 @@ func file_flowkeep_v1_execution_service_proto_rawDescGZIP() []byte {
 }
 
 var file_flowkeep_v1_execution_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_flowkeep_v1_execution_service_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_flowkeep_v1_execution_service_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_flowkeep_v1_execution_service_proto_goTypes = []any{
 	(ListExecutionsRequest_Order)(0),           // 0: flowkeep.v1.ListExecutionsRequest.Order
 	(ForkExecutionResponse_Check_Kind)(0),      // 1: flowkeep.v1.ForkExecutionResponse.Check.Kind
@@ -3337,131 +3647,145 @@ var file_flowkeep_v1_execution_service_proto_goTypes = []any{
 	(*PauseResponse)(nil),                      // 24: flowkeep.v1.PauseResponse
 	(*ResumeRequest)(nil),                      // 25: flowkeep.v1.ResumeRequest
 	(*ResumeResponse)(nil),                     // 26: flowkeep.v1.ResumeResponse
-	(*TerminateRequest)(nil),                   // 27: flowkeep.v1.TerminateRequest
-	(*TerminateResponse)(nil),                  // 28: flowkeep.v1.TerminateResponse
-	(*SignalExecutionRequest)(nil),             // 29: flowkeep.v1.SignalExecutionRequest
-	(*SignalExecutionResponse)(nil),            // 30: flowkeep.v1.SignalExecutionResponse
-	(*WatchExecutionRequest)(nil),              // 31: flowkeep.v1.WatchExecutionRequest
-	(*WatchExecutionResponse)(nil),             // 32: flowkeep.v1.WatchExecutionResponse
-	(*EventBatch)(nil),                         // 33: flowkeep.v1.EventBatch
-	(*Bookmark)(nil),                           // 34: flowkeep.v1.Bookmark
-	(*Snapshot)(nil),                           // 35: flowkeep.v1.Snapshot
-	(*StepOutput)(nil),                         // 36: flowkeep.v1.StepOutput
-	nil,                                        // 37: flowkeep.v1.ExecuteRequest.LabelsEntry
-	(*BatchExecuteResponse_Result)(nil),        // 38: flowkeep.v1.BatchExecuteResponse.Result
-	nil,                                        // 39: flowkeep.v1.ExecutionFilter.LabelsEntry
-	(*RetryRequest_EditedInput)(nil),           // 40: flowkeep.v1.RetryRequest.EditedInput
-	(*RetryRequest_SkippedStep)(nil),           // 41: flowkeep.v1.RetryRequest.SkippedStep
-	(*ForkExecutionResponse_Check)(nil),        // 42: flowkeep.v1.ForkExecutionResponse.Check
-	(*CancelResponse_StepReceipt)(nil),         // 43: flowkeep.v1.CancelResponse.StepReceipt
-	(*SignalExecutionRequest_Correlation)(nil), // 44: flowkeep.v1.SignalExecutionRequest.Correlation
-	(*structpb.Struct)(nil),                    // 45: google.protobuf.Struct
-	(*durationpb.Duration)(nil),                // 46: google.protobuf.Duration
-	(ExecutionView)(0),                         // 47: flowkeep.v1.ExecutionView
-	(*Execution)(nil),                          // 48: flowkeep.v1.Execution
-	(Execution_State)(0),                       // 49: flowkeep.v1.Execution.State
-	(*timestamppb.Timestamp)(nil),              // 50: google.protobuf.Timestamp
-	(StepExecution_State)(0),                   // 51: flowkeep.v1.StepExecution.State
-	(StepView)(0),                              // 52: flowkeep.v1.StepView
-	(*StepExecution)(nil),                      // 53: flowkeep.v1.StepExecution
-	(*ExecutionEvent)(nil),                     // 54: flowkeep.v1.ExecutionEvent
-	(*status.Status)(nil),                      // 55: google.rpc.Status
-	(*structpb.Value)(nil),                     // 56: google.protobuf.Value
-	(*CompareExecutionsRequest)(nil),           // 57: flowkeep.v1.CompareExecutionsRequest
-	(*ExplainExecutionRequest)(nil),            // 58: flowkeep.v1.ExplainExecutionRequest
-	(*CompareExecutionsResponse)(nil),          // 59: flowkeep.v1.CompareExecutionsResponse
-	(*ExplainExecutionResponse)(nil),           // 60: flowkeep.v1.ExplainExecutionResponse
+	(*SetBreakpointsRequest)(nil),              // 27: flowkeep.v1.SetBreakpointsRequest
+	(*SetBreakpointsResponse)(nil),             // 28: flowkeep.v1.SetBreakpointsResponse
+	(*EditStepInputRequest)(nil),               // 29: flowkeep.v1.EditStepInputRequest
+	(*EditStepInputResponse)(nil),              // 30: flowkeep.v1.EditStepInputResponse
+	(*TerminateRequest)(nil),                   // 31: flowkeep.v1.TerminateRequest
+	(*TerminateResponse)(nil),                  // 32: flowkeep.v1.TerminateResponse
+	(*SignalExecutionRequest)(nil),             // 33: flowkeep.v1.SignalExecutionRequest
+	(*SignalExecutionResponse)(nil),            // 34: flowkeep.v1.SignalExecutionResponse
+	(*WatchExecutionRequest)(nil),              // 35: flowkeep.v1.WatchExecutionRequest
+	(*WatchExecutionResponse)(nil),             // 36: flowkeep.v1.WatchExecutionResponse
+	(*EventBatch)(nil),                         // 37: flowkeep.v1.EventBatch
+	(*Bookmark)(nil),                           // 38: flowkeep.v1.Bookmark
+	(*Snapshot)(nil),                           // 39: flowkeep.v1.Snapshot
+	(*StepOutput)(nil),                         // 40: flowkeep.v1.StepOutput
+	nil,                                        // 41: flowkeep.v1.ExecuteRequest.LabelsEntry
+	(*BatchExecuteResponse_Result)(nil),        // 42: flowkeep.v1.BatchExecuteResponse.Result
+	nil,                                        // 43: flowkeep.v1.ExecutionFilter.LabelsEntry
+	(*RetryRequest_EditedInput)(nil),           // 44: flowkeep.v1.RetryRequest.EditedInput
+	(*RetryRequest_SkippedStep)(nil),           // 45: flowkeep.v1.RetryRequest.SkippedStep
+	(*ForkExecutionResponse_Check)(nil),        // 46: flowkeep.v1.ForkExecutionResponse.Check
+	(*CancelResponse_StepReceipt)(nil),         // 47: flowkeep.v1.CancelResponse.StepReceipt
+	(*SignalExecutionRequest_Correlation)(nil), // 48: flowkeep.v1.SignalExecutionRequest.Correlation
+	(*structpb.Struct)(nil),                    // 49: google.protobuf.Struct
+	(*durationpb.Duration)(nil),                // 50: google.protobuf.Duration
+	(ExecutionView)(0),                         // 51: flowkeep.v1.ExecutionView
+	(*Breakpoint)(nil),                         // 52: flowkeep.v1.Breakpoint
+	(*Execution)(nil),                          // 53: flowkeep.v1.Execution
+	(Execution_State)(0),                       // 54: flowkeep.v1.Execution.State
+	(*timestamppb.Timestamp)(nil),              // 55: google.protobuf.Timestamp
+	(StepExecution_State)(0),                   // 56: flowkeep.v1.StepExecution.State
+	(StepView)(0),                              // 57: flowkeep.v1.StepView
+	(*StepExecution)(nil),                      // 58: flowkeep.v1.StepExecution
+	(*ExecutionEvent)(nil),                     // 59: flowkeep.v1.ExecutionEvent
+	(*status.Status)(nil),                      // 60: google.rpc.Status
+	(*structpb.Value)(nil),                     // 61: google.protobuf.Value
+	(*CompareExecutionsRequest)(nil),           // 62: flowkeep.v1.CompareExecutionsRequest
+	(*ExplainExecutionRequest)(nil),            // 63: flowkeep.v1.ExplainExecutionRequest
+	(*CompareExecutionsResponse)(nil),          // 64: flowkeep.v1.CompareExecutionsResponse
+	(*ExplainExecutionResponse)(nil),           // 65: flowkeep.v1.ExplainExecutionResponse
 }
 var file_flowkeep_v1_execution_service_proto_depIdxs = []int32{
-	45, // 0: flowkeep.v1.ExecuteRequest.input:type_name -> google.protobuf.Struct
-	37, // 1: flowkeep.v1.ExecuteRequest.labels:type_name -> flowkeep.v1.ExecuteRequest.LabelsEntry
-	46, // 2: flowkeep.v1.ExecuteRequest.start_delay:type_name -> google.protobuf.Duration
-	46, // 3: flowkeep.v1.ExecuteRequest.timeout:type_name -> google.protobuf.Duration
-	47, // 4: flowkeep.v1.ExecuteRequest.view:type_name -> flowkeep.v1.ExecutionView
-	48, // 5: flowkeep.v1.ExecuteResponse.execution:type_name -> flowkeep.v1.Execution
-	3,  // 6: flowkeep.v1.BatchExecuteRequest.requests:type_name -> flowkeep.v1.ExecuteRequest
-	38, // 7: flowkeep.v1.BatchExecuteResponse.results:type_name -> flowkeep.v1.BatchExecuteResponse.Result
-	47, // 8: flowkeep.v1.GetExecutionRequest.view:type_name -> flowkeep.v1.ExecutionView
-	48, // 9: flowkeep.v1.GetExecutionResponse.execution:type_name -> flowkeep.v1.Execution
-	10, // 10: flowkeep.v1.ListExecutionsRequest.filter:type_name -> flowkeep.v1.ExecutionFilter
-	0,  // 11: flowkeep.v1.ListExecutionsRequest.order:type_name -> flowkeep.v1.ListExecutionsRequest.Order
-	47, // 12: flowkeep.v1.ListExecutionsRequest.view:type_name -> flowkeep.v1.ExecutionView
-	49, // 13: flowkeep.v1.ExecutionFilter.states:type_name -> flowkeep.v1.Execution.State
-	39, // 14: flowkeep.v1.ExecutionFilter.labels:type_name -> flowkeep.v1.ExecutionFilter.LabelsEntry
-	11, // 15: flowkeep.v1.ExecutionFilter.create_time:type_name -> flowkeep.v1.TimeRange
-	11, // 16: flowkeep.v1.ExecutionFilter.end_time:type_name -> flowkeep.v1.TimeRange
-	50, // 17: flowkeep.v1.TimeRange.start_time:type_name -> google.protobuf.Timestamp
-	50, // 18: flowkeep.v1.TimeRange.end_time:type_name -> google.protobuf.Timestamp
-	48, // 19: flowkeep.v1.ListExecutionsResponse.executions:type_name -> flowkeep.v1.Execution
-	51, // 20: flowkeep.v1.ListStepsRequest.states:type_name -> flowkeep.v1.StepExecution.State
-	52, // 21: flowkeep.v1.ListStepsRequest.view:type_name -> flowkeep.v1.StepView
-	53, // 22: flowkeep.v1.ListStepsResponse.steps:type_name -> flowkeep.v1.StepExecution
-	53, // 23: flowkeep.v1.GetStepResponse.step:type_name -> flowkeep.v1.StepExecution
-	46, // 24: flowkeep.v1.RetryRequest.timeout:type_name -> google.protobuf.Duration
-	40, // 25: flowkeep.v1.RetryRequest.edit:type_name -> flowkeep.v1.RetryRequest.EditedInput
-	41, // 26: flowkeep.v1.RetryRequest.skip:type_name -> flowkeep.v1.RetryRequest.SkippedStep
-	48, // 27: flowkeep.v1.RetryResponse.execution:type_name -> flowkeep.v1.Execution
-	45, // 28: flowkeep.v1.ForkExecutionRequest.input:type_name -> google.protobuf.Struct
-	48, // 29: flowkeep.v1.ForkExecutionResponse.execution:type_name -> flowkeep.v1.Execution
-	42, // 30: flowkeep.v1.ForkExecutionResponse.checks:type_name -> flowkeep.v1.ForkExecutionResponse.Check
-	48, // 31: flowkeep.v1.CancelResponse.execution:type_name -> flowkeep.v1.Execution
-	43, // 32: flowkeep.v1.CancelResponse.steps:type_name -> flowkeep.v1.CancelResponse.StepReceipt
-	48, // 33: flowkeep.v1.PauseResponse.execution:type_name -> flowkeep.v1.Execution
-	48, // 34: flowkeep.v1.ResumeResponse.execution:type_name -> flowkeep.v1.Execution
-	48, // 35: flowkeep.v1.TerminateResponse.execution:type_name -> flowkeep.v1.Execution
-	44, // 36: flowkeep.v1.SignalExecutionRequest.correlation:type_name -> flowkeep.v1.SignalExecutionRequest.Correlation
-	45, // 37: flowkeep.v1.SignalExecutionRequest.payload:type_name -> google.protobuf.Struct
-	48, // 38: flowkeep.v1.SignalExecutionResponse.execution:type_name -> flowkeep.v1.Execution
-	33, // 39: flowkeep.v1.WatchExecutionResponse.events:type_name -> flowkeep.v1.EventBatch
-	34, // 40: flowkeep.v1.WatchExecutionResponse.bookmark:type_name -> flowkeep.v1.Bookmark
-	35, // 41: flowkeep.v1.WatchExecutionResponse.snapshot:type_name -> flowkeep.v1.Snapshot
-	36, // 42: flowkeep.v1.WatchExecutionResponse.output:type_name -> flowkeep.v1.StepOutput
-	54, // 43: flowkeep.v1.EventBatch.events:type_name -> flowkeep.v1.ExecutionEvent
-	48, // 44: flowkeep.v1.Snapshot.execution:type_name -> flowkeep.v1.Execution
-	4,  // 45: flowkeep.v1.BatchExecuteResponse.Result.response:type_name -> flowkeep.v1.ExecuteResponse
-	55, // 46: flowkeep.v1.BatchExecuteResponse.Result.error:type_name -> google.rpc.Status
-	45, // 47: flowkeep.v1.RetryRequest.EditedInput.input:type_name -> google.protobuf.Struct
-	56, // 48: flowkeep.v1.RetryRequest.SkippedStep.output:type_name -> google.protobuf.Value
-	1,  // 49: flowkeep.v1.ForkExecutionResponse.Check.kind:type_name -> flowkeep.v1.ForkExecutionResponse.Check.Kind
-	2,  // 50: flowkeep.v1.CancelResponse.StepReceipt.effect:type_name -> flowkeep.v1.CancelResponse.StepReceipt.Effect
-	51, // 51: flowkeep.v1.CancelResponse.StepReceipt.state:type_name -> flowkeep.v1.StepExecution.State
-	3,  // 52: flowkeep.v1.ExecutionService.Execute:input_type -> flowkeep.v1.ExecuteRequest
-	5,  // 53: flowkeep.v1.ExecutionService.BatchExecute:input_type -> flowkeep.v1.BatchExecuteRequest
-	7,  // 54: flowkeep.v1.ExecutionService.GetExecution:input_type -> flowkeep.v1.GetExecutionRequest
-	9,  // 55: flowkeep.v1.ExecutionService.ListExecutions:input_type -> flowkeep.v1.ListExecutionsRequest
-	13, // 56: flowkeep.v1.ExecutionService.ListSteps:input_type -> flowkeep.v1.ListStepsRequest
-	15, // 57: flowkeep.v1.ExecutionService.GetStep:input_type -> flowkeep.v1.GetStepRequest
-	57, // 58: flowkeep.v1.ExecutionService.CompareExecutions:input_type -> flowkeep.v1.CompareExecutionsRequest
-	58, // 59: flowkeep.v1.ExecutionService.ExplainExecution:input_type -> flowkeep.v1.ExplainExecutionRequest
-	17, // 60: flowkeep.v1.ExecutionService.Cancel:input_type -> flowkeep.v1.CancelRequest
-	23, // 61: flowkeep.v1.ExecutionService.Pause:input_type -> flowkeep.v1.PauseRequest
-	25, // 62: flowkeep.v1.ExecutionService.Resume:input_type -> flowkeep.v1.ResumeRequest
-	27, // 63: flowkeep.v1.ExecutionService.Terminate:input_type -> flowkeep.v1.TerminateRequest
-	29, // 64: flowkeep.v1.ExecutionService.SignalExecution:input_type -> flowkeep.v1.SignalExecutionRequest
-	18, // 65: flowkeep.v1.ExecutionService.Retry:input_type -> flowkeep.v1.RetryRequest
-	20, // 66: flowkeep.v1.ExecutionService.ForkExecution:input_type -> flowkeep.v1.ForkExecutionRequest
-	31, // 67: flowkeep.v1.ExecutionService.WatchExecution:input_type -> flowkeep.v1.WatchExecutionRequest
-	4,  // 68: flowkeep.v1.ExecutionService.Execute:output_type -> flowkeep.v1.ExecuteResponse
-	6,  // 69: flowkeep.v1.ExecutionService.BatchExecute:output_type -> flowkeep.v1.BatchExecuteResponse
-	8,  // 70: flowkeep.v1.ExecutionService.GetExecution:output_type -> flowkeep.v1.GetExecutionResponse
-	12, // 71: flowkeep.v1.ExecutionService.ListExecutions:output_type -> flowkeep.v1.ListExecutionsResponse
-	14, // 72: flowkeep.v1.ExecutionService.ListSteps:output_type -> flowkeep.v1.ListStepsResponse
-	16, // 73: flowkeep.v1.ExecutionService.GetStep:output_type -> flowkeep.v1.GetStepResponse
-	59, // 74: flowkeep.v1.ExecutionService.CompareExecutions:output_type -> flowkeep.v1.CompareExecutionsResponse
-	60, // 75: flowkeep.v1.ExecutionService.ExplainExecution:output_type -> flowkeep.v1.ExplainExecutionResponse
-	22, // 76: flowkeep.v1.ExecutionService.Cancel:output_type -> flowkeep.v1.CancelResponse
-	24, // 77: flowkeep.v1.ExecutionService.Pause:output_type -> flowkeep.v1.PauseResponse
-	26, // 78: flowkeep.v1.ExecutionService.Resume:output_type -> flowkeep.v1.ResumeResponse
-	28, // 79: flowkeep.v1.ExecutionService.Terminate:output_type -> flowkeep.v1.TerminateResponse
-	30, // 80: flowkeep.v1.ExecutionService.SignalExecution:output_type -> flowkeep.v1.SignalExecutionResponse
-	19, // 81: flowkeep.v1.ExecutionService.Retry:output_type -> flowkeep.v1.RetryResponse
-	21, // 82: flowkeep.v1.ExecutionService.ForkExecution:output_type -> flowkeep.v1.ForkExecutionResponse
-	32, // 83: flowkeep.v1.ExecutionService.WatchExecution:output_type -> flowkeep.v1.WatchExecutionResponse
-	68, // [68:84] is the sub-list for method output_type
-	52, // [52:68] is the sub-list for method input_type
-	52, // [52:52] is the sub-list for extension type_name
-	52, // [52:52] is the sub-list for extension extendee
-	0,  // [0:52] is the sub-list for field type_name
+	49, // 0: flowkeep.v1.ExecuteRequest.input:type_name -> google.protobuf.Struct
+	41, // 1: flowkeep.v1.ExecuteRequest.labels:type_name -> flowkeep.v1.ExecuteRequest.LabelsEntry
+	50, // 2: flowkeep.v1.ExecuteRequest.start_delay:type_name -> google.protobuf.Duration
+	50, // 3: flowkeep.v1.ExecuteRequest.timeout:type_name -> google.protobuf.Duration
+	51, // 4: flowkeep.v1.ExecuteRequest.view:type_name -> flowkeep.v1.ExecutionView
+	52, // 5: flowkeep.v1.ExecuteRequest.breakpoints:type_name -> flowkeep.v1.Breakpoint
+	53, // 6: flowkeep.v1.ExecuteResponse.execution:type_name -> flowkeep.v1.Execution
+	3,  // 7: flowkeep.v1.BatchExecuteRequest.requests:type_name -> flowkeep.v1.ExecuteRequest
+	42, // 8: flowkeep.v1.BatchExecuteResponse.results:type_name -> flowkeep.v1.BatchExecuteResponse.Result
+	51, // 9: flowkeep.v1.GetExecutionRequest.view:type_name -> flowkeep.v1.ExecutionView
+	53, // 10: flowkeep.v1.GetExecutionResponse.execution:type_name -> flowkeep.v1.Execution
+	10, // 11: flowkeep.v1.ListExecutionsRequest.filter:type_name -> flowkeep.v1.ExecutionFilter
+	0,  // 12: flowkeep.v1.ListExecutionsRequest.order:type_name -> flowkeep.v1.ListExecutionsRequest.Order
+	51, // 13: flowkeep.v1.ListExecutionsRequest.view:type_name -> flowkeep.v1.ExecutionView
+	54, // 14: flowkeep.v1.ExecutionFilter.states:type_name -> flowkeep.v1.Execution.State
+	43, // 15: flowkeep.v1.ExecutionFilter.labels:type_name -> flowkeep.v1.ExecutionFilter.LabelsEntry
+	11, // 16: flowkeep.v1.ExecutionFilter.create_time:type_name -> flowkeep.v1.TimeRange
+	11, // 17: flowkeep.v1.ExecutionFilter.end_time:type_name -> flowkeep.v1.TimeRange
+	55, // 18: flowkeep.v1.TimeRange.start_time:type_name -> google.protobuf.Timestamp
+	55, // 19: flowkeep.v1.TimeRange.end_time:type_name -> google.protobuf.Timestamp
+	53, // 20: flowkeep.v1.ListExecutionsResponse.executions:type_name -> flowkeep.v1.Execution
+	56, // 21: flowkeep.v1.ListStepsRequest.states:type_name -> flowkeep.v1.StepExecution.State
+	57, // 22: flowkeep.v1.ListStepsRequest.view:type_name -> flowkeep.v1.StepView
+	58, // 23: flowkeep.v1.ListStepsResponse.steps:type_name -> flowkeep.v1.StepExecution
+	58, // 24: flowkeep.v1.GetStepResponse.step:type_name -> flowkeep.v1.StepExecution
+	50, // 25: flowkeep.v1.RetryRequest.timeout:type_name -> google.protobuf.Duration
+	44, // 26: flowkeep.v1.RetryRequest.edit:type_name -> flowkeep.v1.RetryRequest.EditedInput
+	45, // 27: flowkeep.v1.RetryRequest.skip:type_name -> flowkeep.v1.RetryRequest.SkippedStep
+	53, // 28: flowkeep.v1.RetryResponse.execution:type_name -> flowkeep.v1.Execution
+	49, // 29: flowkeep.v1.ForkExecutionRequest.input:type_name -> google.protobuf.Struct
+	53, // 30: flowkeep.v1.ForkExecutionResponse.execution:type_name -> flowkeep.v1.Execution
+	46, // 31: flowkeep.v1.ForkExecutionResponse.checks:type_name -> flowkeep.v1.ForkExecutionResponse.Check
+	53, // 32: flowkeep.v1.CancelResponse.execution:type_name -> flowkeep.v1.Execution
+	47, // 33: flowkeep.v1.CancelResponse.steps:type_name -> flowkeep.v1.CancelResponse.StepReceipt
+	53, // 34: flowkeep.v1.PauseResponse.execution:type_name -> flowkeep.v1.Execution
+	53, // 35: flowkeep.v1.ResumeResponse.execution:type_name -> flowkeep.v1.Execution
+	52, // 36: flowkeep.v1.SetBreakpointsRequest.breakpoints:type_name -> flowkeep.v1.Breakpoint
+	53, // 37: flowkeep.v1.SetBreakpointsResponse.execution:type_name -> flowkeep.v1.Execution
+	49, // 38: flowkeep.v1.EditStepInputRequest.input:type_name -> google.protobuf.Struct
+	53, // 39: flowkeep.v1.EditStepInputResponse.execution:type_name -> flowkeep.v1.Execution
+	53, // 40: flowkeep.v1.TerminateResponse.execution:type_name -> flowkeep.v1.Execution
+	48, // 41: flowkeep.v1.SignalExecutionRequest.correlation:type_name -> flowkeep.v1.SignalExecutionRequest.Correlation
+	49, // 42: flowkeep.v1.SignalExecutionRequest.payload:type_name -> google.protobuf.Struct
+	53, // 43: flowkeep.v1.SignalExecutionResponse.execution:type_name -> flowkeep.v1.Execution
+	37, // 44: flowkeep.v1.WatchExecutionResponse.events:type_name -> flowkeep.v1.EventBatch
+	38, // 45: flowkeep.v1.WatchExecutionResponse.bookmark:type_name -> flowkeep.v1.Bookmark
+	39, // 46: flowkeep.v1.WatchExecutionResponse.snapshot:type_name -> flowkeep.v1.Snapshot
+	40, // 47: flowkeep.v1.WatchExecutionResponse.output:type_name -> flowkeep.v1.StepOutput
+	59, // 48: flowkeep.v1.EventBatch.events:type_name -> flowkeep.v1.ExecutionEvent
+	53, // 49: flowkeep.v1.Snapshot.execution:type_name -> flowkeep.v1.Execution
+	4,  // 50: flowkeep.v1.BatchExecuteResponse.Result.response:type_name -> flowkeep.v1.ExecuteResponse
+	60, // 51: flowkeep.v1.BatchExecuteResponse.Result.error:type_name -> google.rpc.Status
+	49, // 52: flowkeep.v1.RetryRequest.EditedInput.input:type_name -> google.protobuf.Struct
+	61, // 53: flowkeep.v1.RetryRequest.SkippedStep.output:type_name -> google.protobuf.Value
+	1,  // 54: flowkeep.v1.ForkExecutionResponse.Check.kind:type_name -> flowkeep.v1.ForkExecutionResponse.Check.Kind
+	2,  // 55: flowkeep.v1.CancelResponse.StepReceipt.effect:type_name -> flowkeep.v1.CancelResponse.StepReceipt.Effect
+	56, // 56: flowkeep.v1.CancelResponse.StepReceipt.state:type_name -> flowkeep.v1.StepExecution.State
+	3,  // 57: flowkeep.v1.ExecutionService.Execute:input_type -> flowkeep.v1.ExecuteRequest
+	5,  // 58: flowkeep.v1.ExecutionService.BatchExecute:input_type -> flowkeep.v1.BatchExecuteRequest
+	7,  // 59: flowkeep.v1.ExecutionService.GetExecution:input_type -> flowkeep.v1.GetExecutionRequest
+	9,  // 60: flowkeep.v1.ExecutionService.ListExecutions:input_type -> flowkeep.v1.ListExecutionsRequest
+	13, // 61: flowkeep.v1.ExecutionService.ListSteps:input_type -> flowkeep.v1.ListStepsRequest
+	15, // 62: flowkeep.v1.ExecutionService.GetStep:input_type -> flowkeep.v1.GetStepRequest
+	62, // 63: flowkeep.v1.ExecutionService.CompareExecutions:input_type -> flowkeep.v1.CompareExecutionsRequest
+	63, // 64: flowkeep.v1.ExecutionService.ExplainExecution:input_type -> flowkeep.v1.ExplainExecutionRequest
+	17, // 65: flowkeep.v1.ExecutionService.Cancel:input_type -> flowkeep.v1.CancelRequest
+	23, // 66: flowkeep.v1.ExecutionService.Pause:input_type -> flowkeep.v1.PauseRequest
+	25, // 67: flowkeep.v1.ExecutionService.Resume:input_type -> flowkeep.v1.ResumeRequest
+	27, // 68: flowkeep.v1.ExecutionService.SetBreakpoints:input_type -> flowkeep.v1.SetBreakpointsRequest
+	29, // 69: flowkeep.v1.ExecutionService.EditStepInput:input_type -> flowkeep.v1.EditStepInputRequest
+	31, // 70: flowkeep.v1.ExecutionService.Terminate:input_type -> flowkeep.v1.TerminateRequest
+	33, // 71: flowkeep.v1.ExecutionService.SignalExecution:input_type -> flowkeep.v1.SignalExecutionRequest
+	18, // 72: flowkeep.v1.ExecutionService.Retry:input_type -> flowkeep.v1.RetryRequest
+	20, // 73: flowkeep.v1.ExecutionService.ForkExecution:input_type -> flowkeep.v1.ForkExecutionRequest
+	35, // 74: flowkeep.v1.ExecutionService.WatchExecution:input_type -> flowkeep.v1.WatchExecutionRequest
+	4,  // 75: flowkeep.v1.ExecutionService.Execute:output_type -> flowkeep.v1.ExecuteResponse
+	6,  // 76: flowkeep.v1.ExecutionService.BatchExecute:output_type -> flowkeep.v1.BatchExecuteResponse
+	8,  // 77: flowkeep.v1.ExecutionService.GetExecution:output_type -> flowkeep.v1.GetExecutionResponse
+	12, // 78: flowkeep.v1.ExecutionService.ListExecutions:output_type -> flowkeep.v1.ListExecutionsResponse
+	14, // 79: flowkeep.v1.ExecutionService.ListSteps:output_type -> flowkeep.v1.ListStepsResponse
+	16, // 80: flowkeep.v1.ExecutionService.GetStep:output_type -> flowkeep.v1.GetStepResponse
+	64, // 81: flowkeep.v1.ExecutionService.CompareExecutions:output_type -> flowkeep.v1.CompareExecutionsResponse
+	65, // 82: flowkeep.v1.ExecutionService.ExplainExecution:output_type -> flowkeep.v1.ExplainExecutionResponse
+	22, // 83: flowkeep.v1.ExecutionService.Cancel:output_type -> flowkeep.v1.CancelResponse
+	24, // 84: flowkeep.v1.ExecutionService.Pause:output_type -> flowkeep.v1.PauseResponse
+	26, // 85: flowkeep.v1.ExecutionService.Resume:output_type -> flowkeep.v1.ResumeResponse
+	28, // 86: flowkeep.v1.ExecutionService.SetBreakpoints:output_type -> flowkeep.v1.SetBreakpointsResponse
+	30, // 87: flowkeep.v1.ExecutionService.EditStepInput:output_type -> flowkeep.v1.EditStepInputResponse
+	32, // 88: flowkeep.v1.ExecutionService.Terminate:output_type -> flowkeep.v1.TerminateResponse
+	34, // 89: flowkeep.v1.ExecutionService.SignalExecution:output_type -> flowkeep.v1.SignalExecutionResponse
+	19, // 90: flowkeep.v1.ExecutionService.Retry:output_type -> flowkeep.v1.RetryResponse
+	21, // 91: flowkeep.v1.ExecutionService.ForkExecution:output_type -> flowkeep.v1.ForkExecutionResponse
+	36, // 92: flowkeep.v1.ExecutionService.WatchExecution:output_type -> flowkeep.v1.WatchExecutionResponse
+	75, // [75:93] is the sub-list for method output_type
+	57, // [57:75] is the sub-list for method input_type
+	57, // [57:57] is the sub-list for extension type_name
+	57, // [57:57] is the sub-list for extension extendee
+	0,  // [0:57] is the sub-list for field type_name
 }
 
 func init() { file_flowkeep_v1_execution_service_proto_init() }
@@ -3479,17 +3803,21 @@ func file_flowkeep_v1_execution_service_proto_init() {
 		(*RetryRequest_Skip)(nil),
 	}
 	file_flowkeep_v1_execution_service_proto_msgTypes[17].OneofWrappers = []any{}
-	file_flowkeep_v1_execution_service_proto_msgTypes[26].OneofWrappers = []any{
+	file_flowkeep_v1_execution_service_proto_msgTypes[22].OneofWrappers = []any{
+		(*ResumeRequest_StepOver)(nil),
+		(*ResumeRequest_RunTo)(nil),
+	}
+	file_flowkeep_v1_execution_service_proto_msgTypes[30].OneofWrappers = []any{
 		(*SignalExecutionRequest_ExecutionId)(nil),
 		(*SignalExecutionRequest_Correlation_)(nil),
 	}
-	file_flowkeep_v1_execution_service_proto_msgTypes[29].OneofWrappers = []any{
+	file_flowkeep_v1_execution_service_proto_msgTypes[33].OneofWrappers = []any{
 		(*WatchExecutionResponse_Events)(nil),
 		(*WatchExecutionResponse_Bookmark)(nil),
 		(*WatchExecutionResponse_Snapshot)(nil),
 		(*WatchExecutionResponse_Output)(nil),
 	}
-	file_flowkeep_v1_execution_service_proto_msgTypes[35].OneofWrappers = []any{
+	file_flowkeep_v1_execution_service_proto_msgTypes[39].OneofWrappers = []any{
 		(*BatchExecuteResponse_Result_Response)(nil),
 		(*BatchExecuteResponse_Result_Error)(nil),
 	}
@@ -3499,7 +3827,7 @@ func file_flowkeep_v1_execution_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_flowkeep_v1_execution_service_proto_rawDesc), len(file_flowkeep_v1_execution_service_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   42,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

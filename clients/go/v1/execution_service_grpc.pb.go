@@ -30,6 +30,8 @@ const (
 	ExecutionService_Cancel_FullMethodName            = "/flowkeep.v1.ExecutionService/Cancel"
 	ExecutionService_Pause_FullMethodName             = "/flowkeep.v1.ExecutionService/Pause"
 	ExecutionService_Resume_FullMethodName            = "/flowkeep.v1.ExecutionService/Resume"
+	ExecutionService_SetBreakpoints_FullMethodName    = "/flowkeep.v1.ExecutionService/SetBreakpoints"
+	ExecutionService_EditStepInput_FullMethodName     = "/flowkeep.v1.ExecutionService/EditStepInput"
 	ExecutionService_Terminate_FullMethodName         = "/flowkeep.v1.ExecutionService/Terminate"
 	ExecutionService_SignalExecution_FullMethodName   = "/flowkeep.v1.ExecutionService/SignalExecution"
 	ExecutionService_Retry_FullMethodName             = "/flowkeep.v1.ExecutionService/Retry"
@@ -80,6 +82,15 @@ type ExecutionServiceClient interface {
 	// Lets a paused execution go on, with all that fell due meanwhile. On one that is not PAUSED it answers
 	// FAILED_PRECONDITION: `EXECUTION_STATE`, and `EXECUTION_FINISHED` when it has ended.
 	Resume(ctx context.Context, in *ResumeRequest, opts ...grpc.CallOption) (*ResumeResponse, error)
+	// Holds an execution before steps from now on: it is paused when such a step is about to begin, whose `wait` then is a
+	// `breakpoint`, with the input that it is to be called with. Resume lets it go on. It is held before the first attempt
+	// of a step alone, and before one that is skipped not at all. Errors: NOT_FOUND; INVALID_ARGUMENT for a step that the
+	// definition does not have or a condition that cannot be; FAILED_PRECONDITION EXECUTION_FINISHED, EXECUTION_STATE.
+	SetBreakpoints(ctx context.Context, in *SetBreakpointsRequest, opts ...grpc.CallOption) (*SetBreakpointsResponse, error)
+	// Changes what a step is to be called with that a breakpoint holds: in each attempt of it. Errors: NOT_FOUND;
+	// INVALID_ARGUMENT for an input that does not fit; FAILED_PRECONDITION EXECUTION_FINISHED, EXECUTION_STATE, and
+	// STEP_NOT_HELD for a step that no breakpoint holds, or whose parameters cannot be had.
+	EditStepInput(ctx context.Context, in *EditStepInputRequest, opts ...grpc.CallOption) (*EditStepInputResponse, error)
 	// Ends an execution at once as CANCELLED, with the failure code `TERMINATED`, without waiting for what runs: for
 	// executions that do not obey Cancel. Attempts that run are told to stop and not waited for, so they may still take
 	// effect: their steps are CANCELLED with `OUTCOME_UNKNOWN`. On one that has ended it answers FAILED_PRECONDITION,
@@ -230,6 +241,26 @@ func (c *executionServiceClient) Resume(ctx context.Context, in *ResumeRequest, 
 	return out, nil
 }
 
+func (c *executionServiceClient) SetBreakpoints(ctx context.Context, in *SetBreakpointsRequest, opts ...grpc.CallOption) (*SetBreakpointsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetBreakpointsResponse)
+	err := c.cc.Invoke(ctx, ExecutionService_SetBreakpoints_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *executionServiceClient) EditStepInput(ctx context.Context, in *EditStepInputRequest, opts ...grpc.CallOption) (*EditStepInputResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EditStepInputResponse)
+	err := c.cc.Invoke(ctx, ExecutionService_EditStepInput_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *executionServiceClient) Terminate(ctx context.Context, in *TerminateRequest, opts ...grpc.CallOption) (*TerminateResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(TerminateResponse)
@@ -332,6 +363,15 @@ type ExecutionServiceServer interface {
 	// Lets a paused execution go on, with all that fell due meanwhile. On one that is not PAUSED it answers
 	// FAILED_PRECONDITION: `EXECUTION_STATE`, and `EXECUTION_FINISHED` when it has ended.
 	Resume(context.Context, *ResumeRequest) (*ResumeResponse, error)
+	// Holds an execution before steps from now on: it is paused when such a step is about to begin, whose `wait` then is a
+	// `breakpoint`, with the input that it is to be called with. Resume lets it go on. It is held before the first attempt
+	// of a step alone, and before one that is skipped not at all. Errors: NOT_FOUND; INVALID_ARGUMENT for a step that the
+	// definition does not have or a condition that cannot be; FAILED_PRECONDITION EXECUTION_FINISHED, EXECUTION_STATE.
+	SetBreakpoints(context.Context, *SetBreakpointsRequest) (*SetBreakpointsResponse, error)
+	// Changes what a step is to be called with that a breakpoint holds: in each attempt of it. Errors: NOT_FOUND;
+	// INVALID_ARGUMENT for an input that does not fit; FAILED_PRECONDITION EXECUTION_FINISHED, EXECUTION_STATE, and
+	// STEP_NOT_HELD for a step that no breakpoint holds, or whose parameters cannot be had.
+	EditStepInput(context.Context, *EditStepInputRequest) (*EditStepInputResponse, error)
 	// Ends an execution at once as CANCELLED, with the failure code `TERMINATED`, without waiting for what runs: for
 	// executions that do not obey Cancel. Attempts that run are told to stop and not waited for, so they may still take
 	// effect: their steps are CANCELLED with `OUTCOME_UNKNOWN`. On one that has ended it answers FAILED_PRECONDITION,
@@ -404,6 +444,12 @@ func (UnimplementedExecutionServiceServer) Pause(context.Context, *PauseRequest)
 }
 func (UnimplementedExecutionServiceServer) Resume(context.Context, *ResumeRequest) (*ResumeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Resume not implemented")
+}
+func (UnimplementedExecutionServiceServer) SetBreakpoints(context.Context, *SetBreakpointsRequest) (*SetBreakpointsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetBreakpoints not implemented")
+}
+func (UnimplementedExecutionServiceServer) EditStepInput(context.Context, *EditStepInputRequest) (*EditStepInputResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method EditStepInput not implemented")
 }
 func (UnimplementedExecutionServiceServer) Terminate(context.Context, *TerminateRequest) (*TerminateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Terminate not implemented")
@@ -639,6 +685,42 @@ func _ExecutionService_Resume_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ExecutionService_SetBreakpoints_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetBreakpointsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ExecutionServiceServer).SetBreakpoints(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ExecutionService_SetBreakpoints_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ExecutionServiceServer).SetBreakpoints(ctx, req.(*SetBreakpointsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ExecutionService_EditStepInput_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EditStepInputRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ExecutionServiceServer).EditStepInput(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ExecutionService_EditStepInput_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ExecutionServiceServer).EditStepInput(ctx, req.(*EditStepInputRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ExecutionService_Terminate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(TerminateRequest)
 	if err := dec(in); err != nil {
@@ -772,6 +854,14 @@ var ExecutionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Resume",
 			Handler:    _ExecutionService_Resume_Handler,
+		},
+		{
+			MethodName: "SetBreakpoints",
+			Handler:    _ExecutionService_SetBreakpoints_Handler,
+		},
+		{
+			MethodName: "EditStepInput",
+			Handler:    _ExecutionService_EditStepInput_Handler,
 		},
 		{
 			MethodName: "Terminate",

@@ -255,6 +255,7 @@ type Obstacle struct {
 	//	*Obstacle_Worker
 	//	*Obstacle_Task
 	//	*Obstacle_Signal
+	//	*Obstacle_Breakpoint
 	Kind          isObstacle_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -471,6 +472,15 @@ func (x *Obstacle) GetSignal() *SignalWait {
 	return nil
 }
 
+func (x *Obstacle) GetBreakpoint() *BreakpointWait {
+	if x != nil {
+		if x, ok := x.Kind.(*Obstacle_Breakpoint); ok {
+			return x.Breakpoint
+		}
+	}
+	return nil
+}
+
 type isObstacle_Kind interface {
 	isObstacle_Kind()
 }
@@ -560,6 +570,11 @@ type Obstacle_Signal struct {
 	Signal *SignalWait `protobuf:"bytes,38,opt,name=signal,proto3,oneof"`
 }
 
+type Obstacle_Breakpoint struct {
+	// Output only. Of a step: a breakpoint holds it, until the execution is resumed.
+	Breakpoint *BreakpointWait `protobuf:"bytes,39,opt,name=breakpoint,proto3,oneof"`
+}
+
 func (*Obstacle_Ended) isObstacle_Kind() {}
 
 func (*Obstacle_Paused) isObstacle_Kind() {}
@@ -593,6 +608,8 @@ func (*Obstacle_Worker) isObstacle_Kind() {}
 func (*Obstacle_Task) isObstacle_Kind() {}
 
 func (*Obstacle_Signal) isObstacle_Kind() {}
+
+func (*Obstacle_Breakpoint) isObstacle_Kind() {}
 
 // The execution has ended.
 type EndedObstacle struct {
@@ -1457,7 +1474,7 @@ const file_flowkeep_v1_explanation_proto_rawDesc = "" +
 	"\x05state\x18\x02 \x01(\x0e2 .flowkeep.v1.StepExecution.StateR\x05state\x12\x1c\n" +
 	"\titeration\x18\x03 \x01(\x05R\titeration\x12\x18\n" +
 	"\aattempt\x18\x04 \x01(\x05R\aattempt\x123\n" +
-	"\tobstacles\x18\x05 \x03(\v2\x15.flowkeep.v1.ObstacleR\tobstacles\"\xe4\b\n" +
+	"\tobstacles\x18\x05 \x03(\v2\x15.flowkeep.v1.ObstacleR\tobstacles\"\xa3\t\n" +
 	"\bObstacle\x12\x1a\n" +
 	"\bsentence\x18\x01 \x01(\tR\bsentence\x129\n" +
 	"\n" +
@@ -1481,7 +1498,10 @@ const file_flowkeep_v1_explanation_proto_rawDesc = "" +
 	"\x04slot\x18# \x01(\v2\x19.flowkeep.v1.SlotObstacleH\x00R\x04slot\x125\n" +
 	"\x06worker\x18$ \x01(\v2\x1b.flowkeep.v1.WorkerObstacleH\x00R\x06worker\x12/\n" +
 	"\x04task\x18% \x01(\v2\x19.flowkeep.v1.TaskObstacleH\x00R\x04task\x121\n" +
-	"\x06signal\x18& \x01(\v2\x17.flowkeep.v1.SignalWaitH\x00R\x06signalB\x06\n" +
+	"\x06signal\x18& \x01(\v2\x17.flowkeep.v1.SignalWaitH\x00R\x06signal\x12=\n" +
+	"\n" +
+	"breakpoint\x18' \x01(\v2\x1b.flowkeep.v1.BreakpointWaitH\x00R\n" +
+	"breakpointB\x06\n" +
 	"\x04kind\"C\n" +
 	"\rEndedObstacle\x122\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x1c.flowkeep.v1.Execution.StateR\x05state\"E\n" +
@@ -1570,9 +1590,10 @@ var file_flowkeep_v1_explanation_proto_goTypes = []any{
 	(*timestamppb.Timestamp)(nil),    // 22: google.protobuf.Timestamp
 	(*TimerWait)(nil),                // 23: flowkeep.v1.TimerWait
 	(*SignalWait)(nil),               // 24: flowkeep.v1.SignalWait
-	(Execution_State)(0),             // 25: flowkeep.v1.Execution.State
-	(*WorkerWait)(nil),               // 26: flowkeep.v1.WorkerWait
-	(*TaskWait)(nil),                 // 27: flowkeep.v1.TaskWait
+	(*BreakpointWait)(nil),           // 25: flowkeep.v1.BreakpointWait
+	(Execution_State)(0),             // 26: flowkeep.v1.Execution.State
+	(*WorkerWait)(nil),               // 27: flowkeep.v1.WorkerWait
+	(*TaskWait)(nil),                 // 28: flowkeep.v1.TaskWait
 }
 var file_flowkeep_v1_explanation_proto_depIdxs = []int32{
 	20, // 0: flowkeep.v1.ExplainExecutionResponse.execution:type_name -> flowkeep.v1.Execution
@@ -1599,16 +1620,17 @@ var file_flowkeep_v1_explanation_proto_depIdxs = []int32{
 	18, // 21: flowkeep.v1.Obstacle.worker:type_name -> flowkeep.v1.WorkerObstacle
 	19, // 22: flowkeep.v1.Obstacle.task:type_name -> flowkeep.v1.TaskObstacle
 	24, // 23: flowkeep.v1.Obstacle.signal:type_name -> flowkeep.v1.SignalWait
-	25, // 24: flowkeep.v1.EndedObstacle.state:type_name -> flowkeep.v1.Execution.State
-	25, // 25: flowkeep.v1.EndingObstacle.state:type_name -> flowkeep.v1.Execution.State
-	17, // 26: flowkeep.v1.SlotObstacle.holders:type_name -> flowkeep.v1.SlotHolder
-	26, // 27: flowkeep.v1.WorkerObstacle.wait:type_name -> flowkeep.v1.WorkerWait
-	27, // 28: flowkeep.v1.TaskObstacle.wait:type_name -> flowkeep.v1.TaskWait
-	29, // [29:29] is the sub-list for method output_type
-	29, // [29:29] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	25, // 24: flowkeep.v1.Obstacle.breakpoint:type_name -> flowkeep.v1.BreakpointWait
+	26, // 25: flowkeep.v1.EndedObstacle.state:type_name -> flowkeep.v1.Execution.State
+	26, // 26: flowkeep.v1.EndingObstacle.state:type_name -> flowkeep.v1.Execution.State
+	17, // 27: flowkeep.v1.SlotObstacle.holders:type_name -> flowkeep.v1.SlotHolder
+	27, // 28: flowkeep.v1.WorkerObstacle.wait:type_name -> flowkeep.v1.WorkerWait
+	28, // 29: flowkeep.v1.TaskObstacle.wait:type_name -> flowkeep.v1.TaskWait
+	30, // [30:30] is the sub-list for method output_type
+	30, // [30:30] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_flowkeep_v1_explanation_proto_init() }
@@ -1635,6 +1657,7 @@ func file_flowkeep_v1_explanation_proto_init() {
 		(*Obstacle_Worker)(nil),
 		(*Obstacle_Task)(nil),
 		(*Obstacle_Signal)(nil),
+		(*Obstacle_Breakpoint)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -1,4 +1,4 @@
-"""The calls that send executions something: pause, resume, terminate, signal, retry, fork."""
+"""The calls that send executions something: pause, resume, terminate, signal, retry, fork, and that debug them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,16 @@ from typing import Any
 from flowkeep.arguments import flag, text
 from flowkeep.connection import Connection
 from flowkeep.durations import Span
-from flowkeep.payload import Input
-from flowkeep.requests import RequestId, fork_request, request_text, retry_request, signal_request
+from flowkeep.payload import Input, to_struct
+from flowkeep.requests import (
+    Breakpoints,
+    RequestId,
+    breakpoint_messages,
+    fork_request,
+    request_text,
+    retry_request,
+    signal_request,
+)
 from flowkeep.v1 import execution_service_pb2 as pb
 from flowkeep.v1.execution_pb2 import Execution
 
@@ -40,17 +48,61 @@ class ControlCalls(Connection):
         )
         return (await self._call(self._executions.Pause, request)).execution
 
-    async def resume(self, execution_id: str, reason: str = "", *, request_id: RequestId = None) -> Execution:
-        """Let a paused execution go on, and return it.
+    async def resume(
+        self,
+        execution_id: str,
+        reason: str = "",
+        *,
+        step_over: bool = False,
+        run_to: str = "",
+        request_id: RequestId = None,
+    ) -> Execution:
+        """Let a paused execution go on, and return it: with `step_over` to the next step, with `run_to` to that one.
 
         Raises NotFoundError, FailedPreconditionError (EXECUTION_STATE, EXECUTION_FINISHED).
         """
+        if step_over and run_to:
+            raise ValueError("step_over and run_to exclude each other")
         request = pb.ResumeRequest(
             execution_id=text("execution_id", execution_id),
             reason=text("reason", reason),
             request_id=request_text(request_id),
         )
+        if flag("step_over", step_over):
+            request.step_over = True
+        elif text("run_to", run_to):
+            request.run_to = run_to
         return (await self._call(self._executions.Resume, request)).execution
+
+    async def set_breakpoints(
+        self, execution_id: str, breakpoints: Breakpoints = (), *, request_id: RequestId = None
+    ) -> Execution:
+        """Let an execution be held before these steps from now on, and before no others, and return it.
+
+        Raises NotFoundError, InvalidArgumentError, FailedPreconditionError (EXECUTION_STATE, EXECUTION_FINISHED).
+        """
+        request = pb.SetBreakpointsRequest(
+            execution_id=text("execution_id", execution_id),
+            breakpoints=breakpoint_messages(breakpoints),
+            request_id=request_text(request_id),
+        )
+        return (await self._call(self._executions.SetBreakpoints, request)).execution
+
+    async def edit_step_input(
+        self, execution_id: str, path: str, input: Input, *, request_id: RequestId = None
+    ) -> Execution:
+        """Let a step that is held be called with this input, and return the execution.
+
+        Raises NotFoundError, InvalidArgumentError for an input that does not fit, FailedPreconditionError
+        (EXECUTION_STATE, EXECUTION_FINISHED, STEP_NOT_HELD).
+        """
+        request = pb.EditStepInputRequest(
+            execution_id=text("execution_id", execution_id),
+            path=text("path", path),
+            input=to_struct(input, "input"),
+            request_id=request_text(request_id),
+        )
+        return (await self._call(self._executions.EditStepInput, request)).execution
 
     async def terminate(self, execution_id: str, reason: str = "", *, request_id: RequestId = None) -> Execution:
         """End an execution at once, without waiting for what runs, and return it.

@@ -15,7 +15,7 @@ from flowkeep.errors import DefinitionError, Violation
 from flowkeep.payload import Input, to_struct, to_value
 from flowkeep.times import Time, to_timestamp
 from flowkeep.v1.comparison_pb2 import CompareExecutionsRequest
-from flowkeep.v1.execution_pb2 import Execution, ExecutionView, StepExecution, StepView
+from flowkeep.v1.execution_pb2 import Breakpoint, Execution, ExecutionView, StepExecution, StepView
 from flowkeep.v1.execution_service_pb2 import (
     CancelRequest,
     ExecuteRequest,
@@ -53,6 +53,9 @@ StepState: TypeAlias = str | StepExecution.State.ValueType
 Order: TypeAlias = str | ListExecutionsRequest.Order.ValueType
 """An order of executions: `"NEWEST"`, `"LONGEST"`, `"LAST_ENDED"`, or the enum's value."""
 
+Breakpoints: TypeAlias = Mapping[str, str] | Iterable[str]
+"""Paths of steps before which an execution is held, `*` for each; or these with conditions in CEL, empty for always."""
+
 RequestId: TypeAlias = str | uuid.UUID | None
 """Id of a request that changes something; without one the client makes it."""
 
@@ -70,6 +73,7 @@ class ExecuteOptions(TypedDict, total=False):
     timeout: Span | None
     wait: bool
     view: ExecutionView.ValueType
+    breakpoints: Breakpoints
 
 
 class ExecutionFilters(TypedDict, total=False):
@@ -118,13 +122,15 @@ def execute_request(
     timeout: Span | None = None,
     wait: bool = False,
     view: ExecutionView.ValueType = ExecutionView.EXECUTION_VIEW_UNSPECIFIED,
+    breakpoints: Breakpoints = (),
 ) -> ExecuteRequest:
     """Return a request of Execute. It always has a request id, so that sending it again starts nothing twice.
 
     `revision` 0 is the latest. `tags`, `labels` and `correlation_id` are to find the execution by. `priority` and
     `timeout` default to the workflow's; `timeout` counts from the start, which `start_delay` puts off. With `wait` the
     answer comes when the execution has ended, or shortly before the deadline of the call. `view` is how much of it the
-    answer has: BASIC by default, with `wait` together with the result.
+    answer has: BASIC by default, with `wait` together with the result. `breakpoints` are where it is held: paths of
+    steps, or mappings of them to conditions.
 
     Raises PayloadError for an input that payloads cannot carry, TypeError for an argument of another type, ValueError
     for a span that is none.
@@ -142,7 +148,17 @@ def execute_request(
         timeout=_span("timeout", timeout),
         wait=flag("wait", wait),
         view=execution_view(view),
+        breakpoints=breakpoint_messages(breakpoints),
     )
+
+
+def breakpoint_messages(breakpoints: Breakpoints) -> list[Breakpoint]:
+    """Return breakpoints as they are sent."""
+    if isinstance(breakpoints, Mapping):
+        conditions = text_map("breakpoints", breakpoints)
+    else:
+        conditions = dict.fromkeys(texts("breakpoints", breakpoints), "")
+    return [Breakpoint(path=path, condition=condition) for path, condition in conditions.items()]
 
 
 def request_text(request_id: RequestId) -> str:

@@ -130,6 +130,8 @@ class Client:
     cancel = _blocking(client.Client.cancel)
     pause = _blocking(client.Client.pause)
     resume = _blocking(client.Client.resume)
+    set_breakpoints = _blocking(client.Client.set_breakpoints)
+    edit_step_input = _blocking(client.Client.edit_step_input)
     terminate = _blocking(client.Client.terminate)
     signal = _blocking(client.Client.signal)
     retry = _blocking(client.Client.retry)

@@ -1,4 +1,4 @@
-/** The calls that send something to executions: cancel, signal, pause, resume, terminate, fork. */
+/** The calls that send something to executions: cancel, signal, pause, resume, terminate, fork, and that debug them. */
 
 import { given } from "./answer.js";
 import type { Connection } from "./connection.js";
@@ -49,14 +49,59 @@ export class ControlCalls extends NotificationCalls {
     return given((await this.#connection.call((attempt) => executions.pause(request, attempt), options)).execution);
   }
 
-  /** Lets a paused execution go on, and returns it. */
+  /**
+   * Lets a paused execution go on, and returns it: with `stepOver` to the next step that begins, with `runTo` to the step
+   * at that path.
+   */
   async resume(
     executionId: string,
-    options: ChangeOptions & { readonly reason?: string | undefined } = {},
+    options: ChangeOptions & {
+      readonly reason?: string | undefined;
+      readonly stepOver?: boolean | undefined;
+      readonly runTo?: string | undefined;
+    } = {},
   ): Promise<Execution> {
-    const request = { executionId, reason: options.reason ?? "", requestId: requestId(options) };
+    const { reason = "", stepOver, runTo } = options;
+    const halt = stepOver
+      ? ({ case: "stepOver", value: true } as const)
+      : runTo
+        ? ({ case: "runTo", value: runTo } as const)
+        : ({ case: undefined } as const);
+    const request = { executionId, reason, halt, requestId: requestId(options) };
     const { executions } = this.#connection;
     return given((await this.#connection.call((attempt) => executions.resume(request, attempt), options)).execution);
+  }
+
+  /**
+   * Lets an execution be held before steps from now on, and returns it: `breakpoints` has their paths with conditions,
+   * empty for always.
+   */
+  async setBreakpoints(
+    executionId: string,
+    breakpoints: Readonly<Record<string, string>>,
+    options: ChangeOptions = {},
+  ): Promise<Execution> {
+    const points = Object.entries(breakpoints).map(([path, condition]) => ({ path, condition }));
+    const request = { executionId, breakpoints: points, requestId: requestId(options) };
+    const { executions } = this.#connection;
+    const response = await this.#connection.call((attempt) => executions.setBreakpoints(request, attempt), options);
+    return given(response.execution);
+  }
+
+  /**
+   * Lets a step that a breakpoint holds be called with this input, and returns the execution. Throws
+   * FailedPreconditionError (STEP_NOT_HELD) for one that is not held.
+   */
+  async editStepInput(
+    executionId: string,
+    path: string,
+    input: Input,
+    options: ChangeOptions = {},
+  ): Promise<Execution> {
+    const request = { executionId, path, input: toStruct(input), requestId: requestId(options) };
+    const { executions } = this.#connection;
+    const response = await this.#connection.call((attempt) => executions.editStepInput(request, attempt), options);
+    return given(response.execution);
   }
 
   /** Ends an execution at once, without waiting for what runs, and returns it. */

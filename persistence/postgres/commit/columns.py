@@ -76,6 +76,8 @@ EXECUTION = RowKind[Execution](
     Column("bytes", "int8", "bytes"),
     Column("run", "int", "run"),
     Column("lineage", "jsonb", "lineage"),
+    Column("pause", "jsonb", "pause"),
+    Column("breakpoints", "jsonb", "breakpoints"),
 )
 """A new execution."""
 
@@ -119,6 +121,7 @@ CHANGE = RowKind[Transition](
     Column("failure", "jsonb"),
     Column("ending", "jsonb"),
     Column("pause", "jsonb", "pause"),
+    Column("breakpoints", "jsonb", "breakpoints"),
     Column("bytes", "int8", "bytes"),
     Column("usage", "jsonb", "usage"),
     Column("signals", "jsonb"),
@@ -152,6 +155,7 @@ STEP = RowKind[Step](
     Column("position", "int", "position"),
     Column("items", "int[]", _items),
     Column("usage", "jsonb", "usage"),
+    Column("fixed", "bool", lambda step: step.is_fixed or None),
     Column("shared", "jsonb"),
 )
 """A step; its payloads are given as far as they are not shared. `shared` has true for an input that stays as it is."""

@@ -66,7 +66,7 @@ INSERT_INPUTS = Statement(columns.INPUT.insert("execution_inputs", "inputs"))
 _SAME_NAMED = (
     "state", "last_seq", "steps_total", "steps_completed", "steps_failed", "steps_skipped", "steps_running",
     "steps_cancelled", "progress", "start_time", "end_time", "deadline_time", "result", "failure",
-    "ending", "pause", "bytes", "usage",
+    "ending", "pause", "breakpoints", "bytes", "usage",
 )  # fmt: skip
 UPDATE_EXECUTIONS = Statement(f"""
 UPDATE executions e SET {listed(f"{name} = u.{name}" for name in _SAME_NAMED)},

@@ -13,9 +13,9 @@ from service.engine.definition import Block, Call, OnItemError, Ordering, Repeat
 from service.engine.expressions import ExpressionError, PutOffError
 from service.engine.failure import EXECUTION_TOO_LARGE, EXPRESSION_ERROR, INVALID_OUTPUT, Failure
 from service.engine.planning import events
+from service.engine.planning.breakpoint_rules import BreakpointRules
 from service.engine.planning.course import MAX_ITEMS, fatal, finder, telling
 from service.engine.planning.draft import EVENT_BYTES
-from service.engine.planning.end_rules import EndRules
 from service.engine.planning.reasons import CONDITION_IS_FALSE
 from service.engine.planning.reopened import begun_items, edit_of, iteration_after, listed
 from service.engine.planning.scopes import block_of, order
@@ -33,7 +33,7 @@ WORK_OF_OUTPUT, WORK_OF_RECORD = 2_000, 300
 """Work of finding the output of an item, without its expressions, and of a look at each of its steps for that."""
 
 
-class BlockRules(EndRules):
+class BlockRules(BreakpointRules):
     """Begins the steps of open blocks, opens items, and finds the outputs of blocks that have closed."""
 
     # --- beginning
@@ -73,12 +73,18 @@ class BlockRules(EndRules):
         except ExpressionError as error:
             self.fail_for_good(fresh, Failure(EXPRESSION_ERROR, f"condition: {error}"))
             return
-        if isinstance(spec.action, Repeat):
-            self._begin_repeating(fresh, spec.action)
-        elif isinstance(spec.action, Call) or self.draft.has_room(0):
-            self.begin(fresh)
+        if not self.holds(fresh):
+            self.go_in(fresh)
+
+    def go_in(self, step: Step) -> None:
+        """Begin a step that is neither skipped nor held. Raises PutOffError."""
+        action = self.spec(step).action
+        if isinstance(action, Repeat):
+            self._begin_repeating(step, action)
+        elif isinstance(action, Call) or self.draft.has_room(0):
+            self.begin(step)
         else:  # one that has no parameters of which the size would tell
-            self.fail_for_good(fresh, self.too_large("its event", EVENT_BYTES))
+            self.fail_for_good(step, self.too_large("its event", EVENT_BYTES))
 
     def _all_skipped(self, scope: str, spec: StepSpec) -> bool:
         """Whether the step only depends on skipped ones. The mere order of a sequence is no dependency."""

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from persistence.breakpoints import Breakpoint, Halt
 from persistence.lineage import Lineage
 from persistence.model import Edit, ExecutionState, StepCounts, Wait
 from persistence.signals import Signal
@@ -62,13 +63,26 @@ class StepProgressed:
 
 @dataclass(frozen=True, slots=True)
 class StepWaiting:
-    """A step began to wait. `output` is what it will give, where it waits for a time."""
+    """A step began to wait. `output` is what it will give, where it waits for a time; `input` what it is to
+    be called with, where a breakpoint holds it.
+    """
 
     path: str
     wait: Wait
     iteration: int = 1
     output: Any = None
     usage: Usage | None = None
+    input: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepEdited:
+    """Somebody has changed what a step is to be called with that a breakpoint holds."""
+
+    path: str
+    edited_by: str
+    input: Mapping[str, Any]
+    iteration: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,21 +174,35 @@ class Cancelling:
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """Nothing of the execution begins from here on."""
+    """Nothing of the execution begins from here on: by itself where it has reached `step_path`, which is held."""
 
     paused_by: str
     reason: str
     hard: bool = False
     stop_deadline: bool = False
+    step_path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """The execution goes on after a pause; `deadline_time` is there where it has started."""
+    """The execution goes on after a pause, so far as `halt` says, which may be to `step_path`.
+
+    `deadline_time` is there where it has started.
+    """
 
     resumed_by: str
     reason: str
     deadline_time: datetime | None = None
+    halt: Halt = Halt.NONE
+    step_path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BreakpointsSet:
+    """The execution is to be held before other steps than so far."""
+
+    set_by: str
+    points: tuple[Breakpoint, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +234,7 @@ EventBody = (
     | StepStarted
     | StepProgressed
     | StepWaiting
+    | StepEdited
     | StepRetrying
     | StepCompleted
     | StepFailed
@@ -216,6 +245,7 @@ EventBody = (
     | Cancelling
     | Paused
     | Resumed
+    | BreakpointsSet
     | Finished
     | Reopened
 )

@@ -11,6 +11,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from persistence.breakpoints import halted, halting, setting
 from persistence.model import (
     Edit,
     Execution,
@@ -61,6 +62,7 @@ class Folding:
             failure=None,
             ending=None,
             pause=None,
+            breakpoints=None,
             incarnation=None,
             wake_time=None,
             bytes=0,
@@ -92,15 +94,19 @@ class Folding:
                 self._signals += (signal,)
             case events.Cancelling():
                 changes |= {"state": ExecutionState.CANCELLING, "pause": None}
-            case events.Paused():
-                pause = Pause(
-                    event.body.paused_by, event.body.reason, event.time, event.body.hard, event.body.stop_deadline
-                )
+            case events.Paused() as paused:
+                pause = Pause(paused.paused_by, paused.reason, event.time, paused.hard, paused.stop_deadline)
                 changes |= {"state": ExecutionState.PAUSED, "pause": pause}
-            case events.Resumed(deadline_time=deadline_time):
+                if paused.step_path:
+                    changes["breakpoints"] = halted(self._execution.breakpoints)
+            case events.Resumed() as resumed:
                 has_started = self._execution.start_time is not None
                 state = ExecutionState.RUNNING if has_started else ExecutionState.PENDING
-                changes |= {"state": state, "pause": None, "deadline_time": deadline_time}
+                changes |= {"state": state, "pause": None, "deadline_time": resumed.deadline_time}
+                held = self._execution.breakpoints
+                changes["breakpoints"] = halting(held, resumed.resumed_by, resumed.halt, resumed.step_path)
+            case events.BreakpointsSet(set_by=by, points=points):
+                changes["breakpoints"] = setting(by, points)
             case events.Finished(state=state, result=result, failure=failure):
                 changes |= {"state": state, "end_time": event.time, "pause": None}
                 changes |= {"failure": failure.to_json() if failure else None}
@@ -169,6 +175,8 @@ def _progressed(step: Step, body: events.StepProgressed, event: Event) -> Step:
 def _waiting(step: Step, body: events.StepWaiting, event: Event) -> Step:
     waiting = replace(step, state=StepState.WAITING, wait=body.wait)
     match body.wait.kind:
+        case WaitKind.BREAKPOINT:
+            return replace(waiting, input=body.input, is_fixed=body.input is not None)
         case WaitKind.TIMER:
             return replace(waiting, output=body.output, start_time=step.start_time or event.time)
         case WaitKind.RETRY | WaitKind.TASK | WaitKind.SIGNAL:
@@ -176,6 +184,10 @@ def _waiting(step: Step, body: events.StepWaiting, event: Event) -> Step:
     # The attempt has not begun, and counts for nothing.
     start_time = step.start_time if step.attempt > 1 else None
     return replace(waiting, attempt=step.attempt - 1, start_time=start_time, attempt_time=None, worker="")
+
+
+def _edited(step: Step, body: events.StepEdited, event: Event) -> Step:
+    return replace(step, input=body.input)
 
 
 def _retrying(step: Step, body: events.StepRetrying, event: Event) -> Step:
@@ -215,6 +227,7 @@ _FOLDS: Mapping[type[Any], Callable[[Step, Any, Event], Step]] = {
     events.StepStarted: _started,
     events.StepProgressed: _progressed,
     events.StepWaiting: _waiting,
+    events.StepEdited: _edited,
     events.StepRetrying: _retrying,
     events.StepCompleted: _completed,
     events.StepFailed: _failed,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from persistence.breakpoints import halting
 from persistence.model import ExecutionState, Message, Pause, Step
 from service.engine.clock import later
 from service.engine.planning import events
 from service.engine.planning.block_rules import BlockRules
+from service.engine.planning.breakpoint_rules import halt_of
 from service.engine.planning.reasons import stopped_by_pause
 from service.engine.planning.state import Sweep, terminated
 
@@ -30,9 +32,7 @@ class PauseRules(BlockRules):
         body = message.body
         reason, is_hard = str(body.get("reason") or ""), body.get("hard") is True
         stops_deadline = body.get("stop_deadline") is True
-        pause = Pause(message.sender, reason, self.time, is_hard, stops_deadline)
-        self.draft.record(events.Paused(pause.by, reason, is_hard, stops_deadline))
-        self.draft.change(state=ExecutionState.PAUSED, pause=pause)
+        self.hold(Pause(message.sender, reason, self.time, is_hard, stops_deadline))
         if is_hard:
             self.draft.sweeps += (Sweep(),)
             self.is_sweeping = True
@@ -45,10 +45,12 @@ class PauseRules(BlockRules):
         deadline = state.deadline_time
         if deadline is not None and state.pause.stops_deadline:
             deadline = later(deadline, max(timedelta(), self.time - state.pause.time).total_seconds())
-        self.draft.record(events.Resumed(message.sender, str(message.body.get("reason") or ""), deadline))
+        halt, step = halt_of(message.body)
+        self.draft.record(events.Resumed(message.sender, str(message.body.get("reason") or ""), deadline, halt, step))
         has_started = state.start_time is not None
         now = ExecutionState.RUNNING if has_started else ExecutionState.PENDING
-        self.draft.change(state=now, pause=None, deadline_time=deadline)
+        breakpoints = halting(state.breakpoints, message.sender, halt, step)
+        self.draft.change(state=now, pause=None, deadline_time=deadline, breakpoints=breakpoints)
         self.goes_on = self.goes_on or has_started
         return True
 

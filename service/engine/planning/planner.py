@@ -4,9 +4,9 @@ Pure: it reads no clock, draws no lots and does no I/O. The same happenings alwa
 
 The rules are one object for each application, in classes that lie on each other, so that a rule finds those below it:
 _Planning (what a happening does) -> PauseRules (pause, resume, terminate) -> BlockRules (steps and items begin,
-outputs) -> EndRules (blocks end, sweeps) -> EngineSteps (steps that the planner runs) -> SignalRules (those that
-wait for signals) -> PeopleRules (those that ask people) -> StepRules (single steps, effects).
-StepRules call upwards in `ended` and `overdue` alone.
+outputs) -> BreakpointRules (steps are held before they begin) -> EndRules (blocks end, sweeps) -> EngineSteps (steps
+that the planner runs) -> SignalRules (those that wait for signals) -> PeopleRules (those that ask people) -> StepRules
+(single steps, effects). StepRules call upwards in `ended` and `overdue` alone, BreakpointRules in `go_in`.
 All change one Draft, the next state in the making, which is a Course: what may begin, is in work and is due in it.
 """
 
@@ -184,6 +184,8 @@ class _Planning(PauseRules):
                 lineage=lineage,
             )
         )
+        if (kept := self.draft.state.breakpoints) is not None:
+            self.draft.record(events.BreakpointsSet(kept.by, kept.points))
 
     def start(self) -> None:
         draft = self.draft
@@ -310,6 +312,10 @@ class _Planning(PauseRules):
                 self.terminate(message)
             case MessageKind.SIGNAL:
                 self.hear(message)
+            case MessageKind.BREAKPOINTS:
+                self.set_breakpoints(message)
+            case MessageKind.EDIT:
+                self.edit_input(message)
 
     def cancel(self, by: str, reason: str) -> None:
         if self.draft.state.state is ExecutionState.CANCELLING:

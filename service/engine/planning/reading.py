@@ -57,7 +57,7 @@ def wanting(definition: Definition, detail: ExecutionDetail) -> Work[Wanted]:
             scopes[scope][step_id] = step
             if not step.state.is_end:
                 outputs.add(step.key)
-                if _is_read_again(definition, step):
+                if step.is_fixed or _is_read_again(definition, step):
                     inputs.add(step.key)
         yield 2 * len(part)
     begun = frozenset(outputs)

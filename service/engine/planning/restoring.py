@@ -84,6 +84,7 @@ def restoring(definition: Definition, detail: ExecutionDetail, worker: str) -> W
         deadline_time=execution.deadline_time,
         scheduled_time=execution.scheduled_time,
         pause=execution.pause,
+        breakpoints=execution.breakpoints,
         ending=Ending(ending.state, Failure.from_json(ending.failure)) if ending else None,
         failure=Failure.from_json(execution.failure) if execution.failure else None,
         result=detail.result,

@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 from immutables import Map
 
+from persistence.breakpoints import Breakpoints
 from persistence.model import Edit, Execution, ExecutionState, Pause, Step, StepCounts, StepKey, StepState, WaitKind
 from persistence.model import Ending as StoredEnding
 from persistence.signals import Signal
@@ -156,6 +157,7 @@ class State(msgspec.Struct, frozen=True):
     scheduled_time: datetime | None = None
     ending: Ending | None = None
     pause: Pause | None = None
+    breakpoints: Breakpoints | None = None
     failure: Failure | None = None
     result: Any = None
     worker: str = ""
@@ -236,6 +238,7 @@ def initial(execution: Execution, payload: Mapping[str, Any], worker: str = "") 
         scheduled_time=execution.scheduled_time,
         worker=worker,
         bytes=size(payload),
+        breakpoints=execution.breakpoints,
     )
 
 

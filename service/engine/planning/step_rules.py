@@ -45,6 +45,9 @@ WORK_OF_STEP = 5_000
 WORK_OF_EDGE = 100
 """Work of looking at a step that another one waits for, or at one that waits for it: a graph may have 100,000 such."""
 
+_OUTSIDE = frozenset({WaitKind.TASK, WaitKind.SIGNAL, WaitKind.BREAKPOINT})
+"""What waits for something from outside and has not got it in time, or needs it no more."""
+
 ENOUGH = 512 << 10
 """Bytes after which nothing more begins in an application: its events go to watchers in one message."""
 
@@ -125,7 +128,10 @@ class StepRules(ABC):
         variables = self.draft.variables(self.scope(step), attempt=attempt)
         edit = edit_of(self.draft.state.edit, step)
         try:
-            params = edit.value if edit is not None else spec.action.params.render(variables, self.allowance)
+            if step.is_fixed:
+                params = step.input
+            else:
+                params = edit.value if edit is not None else spec.action.params.render(variables, self.allowance)
         except ExpressionError as error:
             self.fail_for_good(step, Failure(EXPRESSION_ERROR, str(error)))
             return
@@ -368,7 +374,7 @@ class StepRules(ABC):
             self.stop(step)
         elif step.waits_for(WaitKind.TIMER):
             self.complete(step, step.output)
-        elif step.waits_for(WaitKind.TASK) or step.waits_for(WaitKind.SIGNAL):
+        elif step.wait is not None and step.wait.kind in _OUTSIDE:
             self.overdue(step)
         else:
             self.start_attempt(step)

@@ -98,7 +98,7 @@ def _of_items(definition: Definition, step: Step, steps: Mapping[str, Step]) -> 
         return
     if isinstance(spec.action, Repeat) and _items(step) is None:
         yield f"steps.{step.path}.input"
-    if step.waits_for(WaitKind.TASK) and not isinstance(step.input, Mapping):
+    if (step.is_fixed or step.waits_for(WaitKind.TASK)) and not isinstance(step.input, Mapping):
         yield f"steps.{step.path}.input"
     scope, _ = paths.split(step.path)
     if scope:

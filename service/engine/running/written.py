@@ -46,6 +46,7 @@ def transition(
         failure=after.failure.to_json() if after.failure else None,
         ending=after.ending.stored() if after.ending else None,
         pause=after.pause,
+        breakpoints=after.breakpoints,
         result=after.result,
         consumed=tuple(message.id for message in plan.consumed),
         mail_seen=mail_seen,

@@ -127,6 +127,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION. The step is none of those that run again with a retry, or nobody could edit its input; the message
     says which do. Metadata: `{"execution_id": "…", "path": "research", "state": "COMPLETED"}`.
     """
+    ERROR_REASON_STEP_NOT_HELD: _ErrorReason.ValueType  # 75
+    """FAILED_PRECONDITION. No breakpoint holds the step, or its input cannot be changed; the message says which. Metadata:
+    `{"execution_id": "…", "path": "ship", "state": "RUNNING"}`.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why an RPC was refused. Each error of the service (not those that gRPC itself gives, such as for a message that is too
@@ -240,5 +244,9 @@ is meant by its id. Metadata: `{"workflow": "order", "correlation_id": "A-17"}`.
 ERROR_REASON_STEP_NOT_RETRIED: ErrorReason.ValueType  # 70
 """FAILED_PRECONDITION. The step is none of those that run again with a retry, or nobody could edit its input; the message
 says which do. Metadata: `{"execution_id": "…", "path": "research", "state": "COMPLETED"}`.
+"""
+ERROR_REASON_STEP_NOT_HELD: ErrorReason.ValueType  # 75
+"""FAILED_PRECONDITION. No breakpoint holds the step, or its input cannot be changed; the message says which. Metadata:
+`{"execution_id": "…", "path": "ship", "state": "RUNNING"}`.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

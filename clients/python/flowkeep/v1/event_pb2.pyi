@@ -49,6 +49,8 @@ class ExecutionEvent(_message.Message):
     CANCELLING_FIELD_NUMBER: _builtins.int
     FINISHED_FIELD_NUMBER: _builtins.int
     REOPENED_FIELD_NUMBER: _builtins.int
+    BREAKPOINTS_SET_FIELD_NUMBER: _builtins.int
+    STEP_EDITED_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """Output only. Number of the event in its execution: 1, 2, 3 and so on, without gaps."""
     transition_seq: _builtins.int
@@ -133,6 +135,14 @@ class ExecutionEvent(_message.Message):
     def reopened(self) -> Global___ExecutionReopened:
         """Output only. The execution goes on after its end: the first event of a run after the first."""
 
+    @_builtins.property
+    def breakpoints_set(self) -> Global___BreakpointsSet:
+        """Output only. The execution is held before other steps than so far."""
+
+    @_builtins.property
+    def step_edited(self) -> Global___StepEdited:
+        """Output only. Somebody changed what a step is to be called with."""
+
     def __init__(
         self,
         *,
@@ -158,12 +168,14 @@ class ExecutionEvent(_message.Message):
         cancelling: Global___ExecutionCancelling | None = ...,
         finished: Global___ExecutionFinished | None = ...,
         reopened: Global___ExecutionReopened | None = ...,
+        breakpoints_set: Global___BreakpointsSet | None = ...,
+        step_edited: Global___StepEdited | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cancelling", b"cancelling", "created", b"created", "finished", b"finished", "kind", b"kind", "paused", b"paused", "reopened", b"reopened", "resumed", b"resumed", "signal_received", b"signal_received", "started", b"started", "step_cancelled", b"step_cancelled", "step_completed", b"step_completed", "step_counts", b"step_counts", "step_failed", b"step_failed", "step_progressed", b"step_progressed", "step_retrying", b"step_retrying", "step_skipped", b"step_skipped", "step_started", b"step_started", "step_waiting", b"step_waiting", "time", b"time", "variables_assigned", b"variables_assigned"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["breakpoints_set", b"breakpoints_set", "cancelling", b"cancelling", "created", b"created", "finished", b"finished", "kind", b"kind", "paused", b"paused", "reopened", b"reopened", "resumed", b"resumed", "signal_received", b"signal_received", "started", b"started", "step_cancelled", b"step_cancelled", "step_completed", b"step_completed", "step_counts", b"step_counts", "step_edited", b"step_edited", "step_failed", b"step_failed", "step_progressed", b"step_progressed", "step_retrying", b"step_retrying", "step_skipped", b"step_skipped", "step_started", b"step_started", "step_waiting", b"step_waiting", "time", b"time", "variables_assigned", b"variables_assigned"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelling", b"cancelling", "created", b"created", "finished", b"finished", "kind", b"kind", "paused", b"paused", "progress_percent", b"progress_percent", "reopened", b"reopened", "resumed", b"resumed", "seq", b"seq", "signal_received", b"signal_received", "started", b"started", "step_cancelled", b"step_cancelled", "step_completed", b"step_completed", "step_counts", b"step_counts", "step_failed", b"step_failed", "step_progressed", b"step_progressed", "step_retrying", b"step_retrying", "step_skipped", b"step_skipped", "step_started", b"step_started", "step_waiting", b"step_waiting", "time", b"time", "transition_seq", b"transition_seq", "variables_assigned", b"variables_assigned"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["breakpoints_set", b"breakpoints_set", "cancelling", b"cancelling", "created", b"created", "finished", b"finished", "kind", b"kind", "paused", b"paused", "progress_percent", b"progress_percent", "reopened", b"reopened", "resumed", b"resumed", "seq", b"seq", "signal_received", b"signal_received", "started", b"started", "step_cancelled", b"step_cancelled", "step_completed", b"step_completed", "step_counts", b"step_counts", "step_edited", b"step_edited", "step_failed", b"step_failed", "step_progressed", b"step_progressed", "step_retrying", b"step_retrying", "step_skipped", b"step_skipped", "step_started", b"step_started", "step_waiting", b"step_waiting", "time", b"time", "transition_seq", b"transition_seq", "variables_assigned", b"variables_assigned"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["created", "started", "step_started", "step_progressed", "step_waiting", "step_retrying", "step_completed", "step_failed", "step_skipped", "step_cancelled", "variables_assigned", "paused", "resumed", "signal_received", "cancelling", "finished", "reopened"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["created", "started", "step_started", "step_progressed", "step_waiting", "step_retrying", "step_completed", "step_failed", "step_skipped", "step_cancelled", "variables_assigned", "paused", "resumed", "signal_received", "cancelling", "finished", "reopened", "breakpoints_set", "step_edited"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -337,6 +349,7 @@ class StepWaiting(_message.Message):
     ITERATION_FIELD_NUMBER: _builtins.int
     OUTPUT_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
+    INPUT_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Output only. Path of the step."""
     iteration: _builtins.int
@@ -353,6 +366,12 @@ class StepWaiting(_message.Message):
     def usage(self) -> _execution_pb2.Usage:
         """Output only. What the attempt used whose handler asked to wait; absent when nothing."""
 
+    @_builtins.property
+    def input(self) -> _struct_pb2.Struct:
+        """Output only. What the handler of the step is to be called with, of one that a breakpoint holds. Needs the
+        permission `workflows.read`.
+        """
+
     def __init__(
         self,
         *,
@@ -361,14 +380,79 @@ class StepWaiting(_message.Message):
         iteration: _builtins.int = ...,
         output: _struct_pb2.Value | None = ...,
         usage: _execution_pb2.Usage | None = ...,
+        input: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output", "usage", b"usage", "wait", b"wait"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "output", b"output", "usage", b"usage", "wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["iteration", b"iteration", "output", b"output", "path", b"path", "usage", b"usage", "wait", b"wait"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "iteration", b"iteration", "output", b"output", "path", b"path", "usage", b"usage", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StepWaiting: _TypeAlias = StepWaiting  # noqa: Y015
+
+@_typing.final
+class StepEdited(_message.Message):
+    """Somebody changed what a step is to be called with that a breakpoint holds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    EDITED_BY_FIELD_NUMBER: _builtins.int
+    INPUT_FIELD_NUMBER: _builtins.int
+    ITERATION_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """Output only. Path of the step."""
+    edited_by: _builtins.str
+    """Output only. The verified subject that changed it."""
+    iteration: _builtins.int
+    """Output only. Number of the whole run of the step, from 1."""
+    @_builtins.property
+    def input(self) -> _struct_pb2.Struct:
+        """Output only. What the handler is to be called with. Needs the permission `workflows.read`."""
+
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        edited_by: _builtins.str = ...,
+        input: _struct_pb2.Struct | None = ...,
+        iteration: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["edited_by", b"edited_by", "input", b"input", "iteration", b"iteration", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StepEdited: _TypeAlias = StepEdited  # noqa: Y015
+
+@_typing.final
+class BreakpointsSet(_message.Message):
+    """The execution is held before other steps than so far."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SET_BY_FIELD_NUMBER: _builtins.int
+    BREAKPOINTS_FIELD_NUMBER: _builtins.int
+    set_by: _builtins.str
+    """Output only. The verified subject that set them."""
+    @_builtins.property
+    def breakpoints(self) -> _containers.RepeatedCompositeFieldContainer[_execution_pb2.Breakpoint]:
+        """Output only. All breakpoints that it has from here on."""
+
+    def __init__(
+        self,
+        *,
+        set_by: _builtins.str = ...,
+        breakpoints: _abc.Iterable[_execution_pb2.Breakpoint] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["breakpoints", b"breakpoints", "set_by", b"set_by"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BreakpointsSet: _TypeAlias = BreakpointsSet  # noqa: Y015
 
 @_typing.final
 class StepRetrying(_message.Message):
@@ -652,6 +736,7 @@ class ExecutionPaused(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     HARD_FIELD_NUMBER: _builtins.int
     STOP_DEADLINE_FIELD_NUMBER: _builtins.int
+    STEP_PATH_FIELD_NUMBER: _builtins.int
     paused_by: _builtins.str
     """Output only. The verified subject that paused it."""
     reason: _builtins.str
@@ -660,6 +745,10 @@ class ExecutionPaused(_message.Message):
     """Output only. Whether attempts that ran were told to stop, to be made again."""
     stop_deadline: _builtins.bool
     """Output only. Whether the time of the pause does not count for the deadline of the execution."""
+    step_path: _builtins.str
+    """Output only. Path of the step that is held, where the execution paused itself: at a breakpoint, or after the step
+    that it was to make.
+    """
     def __init__(
         self,
         *,
@@ -667,10 +756,11 @@ class ExecutionPaused(_message.Message):
         reason: _builtins.str = ...,
         hard: _builtins.bool = ...,
         stop_deadline: _builtins.bool = ...,
+        step_path: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hard", b"hard", "paused_by", b"paused_by", "reason", b"reason", "stop_deadline", b"stop_deadline"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hard", b"hard", "paused_by", b"paused_by", "reason", b"reason", "step_path", b"step_path", "stop_deadline", b"stop_deadline"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -685,10 +775,16 @@ class ExecutionResumed(_message.Message):
     RESUMED_BY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     DEADLINE_TIME_FIELD_NUMBER: _builtins.int
+    STEP_OVER_FIELD_NUMBER: _builtins.int
+    RUN_TO_FIELD_NUMBER: _builtins.int
     resumed_by: _builtins.str
     """Output only. The verified subject that resumed it."""
     reason: _builtins.str
     """Output only. Why, in the words of the caller."""
+    step_over: _builtins.bool
+    """Output only. Whether it is paused again before the next step that begins."""
+    run_to: _builtins.str
+    """Output only. Path of the step before which it is paused again."""
     @_builtins.property
     def deadline_time(self) -> _timestamp_pb2.Timestamp:
         """Output only. When the execution is cut off with TIMED_OUT; absent where it has not started."""
@@ -699,10 +795,12 @@ class ExecutionResumed(_message.Message):
         resumed_by: _builtins.str = ...,
         reason: _builtins.str = ...,
         deadline_time: _timestamp_pb2.Timestamp | None = ...,
+        step_over: _builtins.bool = ...,
+        run_to: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["deadline_time", b"deadline_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline_time", b"deadline_time", "reason", b"reason", "resumed_by", b"resumed_by"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline_time", b"deadline_time", "reason", b"reason", "resumed_by", b"resumed_by", "run_to", b"run_to", "step_over", b"step_over"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -477,6 +477,7 @@ class Execution(_message.Message):
     STEPS_OMITTED_FIELD_NUMBER: _builtins.int
     PAUSE_FIELD_NUMBER: _builtins.int
     FORKS_FIELD_NUMBER: _builtins.int
+    BREAKPOINTS_FIELD_NUMBER: _builtins.int
     execution_id: _builtins.str
     """Output only. Id of the execution, a UUIDv7 made by the server; ids rise with the time of creation."""
     workflow_id: _builtins.str
@@ -606,6 +607,10 @@ class Execution(_message.Message):
         not with `at_seq`.
         """
 
+    @_builtins.property
+    def breakpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___Breakpoint]:
+        """Output only. Where it is held before steps begin."""
+
     def __init__(
         self,
         *,
@@ -644,10 +649,11 @@ class Execution(_message.Message):
         steps_omitted: _builtins.bool = ...,
         pause: Global___ExecutionPause | None = ...,
         forks: _abc.Iterable[Global___Fork] | None = ...,
+        breakpoints: _abc.Iterable[Global___Breakpoint] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline_time", b"deadline_time", "definition", b"definition", "end_time", b"end_time", "failure", b"failure", "input", b"input", "lineage", b"lineage", "outcome", b"outcome", "pause", b"pause", "result", b"result", "scheduled_time", b"scheduled_time", "start_time", b"start_time", "step_counts", b"step_counts", "timeout", b"timeout", "usage", b"usage", "vars", b"vars"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["correlation_id", b"correlation_id", "create_time", b"create_time", "deadline_time", b"deadline_time", "definition", b"definition", "definition_withheld", b"definition_withheld", "end_time", b"end_time", "execution_id", b"execution_id", "failure", b"failure", "forks", b"forks", "input", b"input", "labels", b"labels", "last_seq", b"last_seq", "lineage", b"lineage", "outcome", b"outcome", "owner", b"owner", "pause", b"pause", "priority", b"priority", "progress_percent", b"progress_percent", "request_id", b"request_id", "result", b"result", "revision", b"revision", "run", b"run", "scheduled_time", b"scheduled_time", "start_time", b"start_time", "state", b"state", "step_counts", b"step_counts", "steps", b"steps", "steps_omitted", b"steps_omitted", "tags", b"tags", "timeout", b"timeout", "unreadable", b"unreadable", "usage", b"usage", "vars", b"vars", "workflow_id", b"workflow_id", "workflow_name", b"workflow_name", "written_bytes", b"written_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["breakpoints", b"breakpoints", "correlation_id", b"correlation_id", "create_time", b"create_time", "deadline_time", b"deadline_time", "definition", b"definition", "definition_withheld", b"definition_withheld", "end_time", b"end_time", "execution_id", b"execution_id", "failure", b"failure", "forks", b"forks", "input", b"input", "labels", b"labels", "last_seq", b"last_seq", "lineage", b"lineage", "outcome", b"outcome", "owner", b"owner", "pause", b"pause", "priority", b"priority", "progress_percent", b"progress_percent", "request_id", b"request_id", "result", b"result", "revision", b"revision", "run", b"run", "scheduled_time", b"scheduled_time", "start_time", b"start_time", "state", b"state", "step_counts", b"step_counts", "steps", b"steps", "steps_omitted", b"steps_omitted", "tags", b"tags", "timeout", b"timeout", "unreadable", b"unreadable", "usage", b"usage", "vars", b"vars", "workflow_id", b"workflow_id", "workflow_name", b"workflow_name", "written_bytes", b"written_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["result", "failure"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
@@ -945,6 +951,36 @@ class StepExecution(_message.Message):
 Global___StepExecution: _TypeAlias = StepExecution  # noqa: Y015
 
 @_typing.final
+class Breakpoint(_message.Message):
+    """Where an execution is held before a step begins, so that somebody can look at it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    CONDITION_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """Required. Path of a step, such as `ship` or `orders[3].ship`; without numbers, `orders.ship`, that of each item; `*`,
+    each. Not one that runs other steps, such as `orders`. At most 1,024 characters.
+    """
+    condition: _builtins.str
+    """Optional. CEL condition on `params`, what the handler of the step is to be called with, such as
+    `params.amount > 100`. Default: always. One that fails holds, too. At most 1,024 characters.
+    """
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        condition: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Breakpoint: _TypeAlias = Breakpoint  # noqa: Y015
+
+@_typing.final
 class Wait(_message.Message):
     """What a step waits for."""
 
@@ -1227,7 +1263,9 @@ Global___ChildWait: _TypeAlias = ChildWait  # noqa: Y015
 
 @_typing.final
 class BreakpointWait(_message.Message):
-    """The wait at a breakpoint. Not sent by this version of the server."""
+    """The wait at a breakpoint: the step begins when the execution, which is PAUSED, is resumed. It is due from the first
+    moment on. What it is to be called with is its `input`.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

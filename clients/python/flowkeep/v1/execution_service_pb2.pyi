@@ -63,6 +63,7 @@ class ExecuteRequest(_message.Message):
     TIMEOUT_FIELD_NUMBER: _builtins.int
     WAIT_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
+    BREAKPOINTS_FIELD_NUMBER: _builtins.int
     workflow: _builtins.str
     """Required. Id or name of the workflow."""
     revision: _builtins.int
@@ -106,6 +107,10 @@ class ExecuteRequest(_message.Message):
     def timeout(self) -> _duration_pb2.Duration:
         """Optional. How long the execution may take from its start. Default: the workflow's."""
 
+    @_builtins.property
+    def breakpoints(self) -> _containers.RepeatedCompositeFieldContainer[_execution_pb2.Breakpoint]:
+        """Optional. Where the execution is held before steps begin, as by SetBreakpoints. At most 32."""
+
     def __init__(
         self,
         *,
@@ -121,10 +126,11 @@ class ExecuteRequest(_message.Message):
         timeout: _duration_pb2.Duration | None = ...,
         wait: _builtins.bool = ...,
         view: _execution_pb2.ExecutionView.ValueType = ...,
+        breakpoints: _abc.Iterable[_execution_pb2.Breakpoint] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "input", b"input", "priority", b"priority", "start_delay", b"start_delay", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "correlation_id", b"correlation_id", "input", b"input", "labels", b"labels", "priority", b"priority", "request_id", b"request_id", "revision", b"revision", "start_delay", b"start_delay", "tags", b"tags", "timeout", b"timeout", "view", b"view", "wait", b"wait", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "breakpoints", b"breakpoints", "correlation_id", b"correlation_id", "input", b"input", "labels", b"labels", "priority", b"priority", "request_id", b"request_id", "revision", b"revision", "start_delay", b"start_delay", "tags", b"tags", "timeout", b"timeout", "view", b"view", "wait", b"wait", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__priority: _TypeAlias = _typing.Literal["priority"]  # noqa: Y015
     _WhichOneofArgType__priority: _TypeAlias = _typing.Literal["_priority", b"_priority"]  # noqa: Y015
@@ -1177,24 +1183,34 @@ class ResumeRequest(_message.Message):
     EXECUTION_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    STEP_OVER_FIELD_NUMBER: _builtins.int
+    RUN_TO_FIELD_NUMBER: _builtins.int
     execution_id: _builtins.str
     """Required. Id of the execution."""
     reason: _builtins.str
     """Optional. Why, for the history. At most 1,024 characters."""
     request_id: _builtins.str
     """Optional. Id of this request, as of `PauseRequest.request_id`. At most 128 characters."""
+    step_over: _builtins.bool
+    """To the next step that begins: whatever is held now begins. True, where it is given."""
+    run_to: _builtins.str
+    """To the step at this path, as in `Breakpoint.path`. At most 1,024 characters."""
     def __init__(
         self,
         *,
         execution_id: _builtins.str = ...,
         reason: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        step_over: _builtins.bool = ...,
+        run_to: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["halt", b"halt", "run_to", b"run_to", "step_over", b"step_over"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution_id", b"execution_id", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution_id", b"execution_id", "halt", b"halt", "reason", b"reason", "request_id", b"request_id", "run_to", b"run_to", "step_over", b"step_over"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_halt: _TypeAlias = _typing.Literal["step_over", "run_to"]  # noqa: Y015
+    _WhichOneofArgType_halt: _TypeAlias = _typing.Literal["halt", b"halt"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_halt) -> _WhichOneofReturnType_halt | None: ...
 
 Global___ResumeRequest: _TypeAlias = ResumeRequest  # noqa: Y015
 
@@ -1221,6 +1237,122 @@ class ResumeResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ResumeResponse: _TypeAlias = ResumeResponse  # noqa: Y015
+
+@_typing.final
+class SetBreakpointsRequest(_message.Message):
+    """Request of SetBreakpoints."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    BREAKPOINTS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    execution_id: _builtins.str
+    """Required. Id of the execution."""
+    request_id: _builtins.str
+    """Optional. Id of this request, as of `PauseRequest.request_id`. At most 128 characters."""
+    @_builtins.property
+    def breakpoints(self) -> _containers.RepeatedCompositeFieldContainer[_execution_pb2.Breakpoint]:
+        """Optional. All breakpoints that it has from then on. None: it is held no more. At most 32."""
+
+    def __init__(
+        self,
+        *,
+        execution_id: _builtins.str = ...,
+        breakpoints: _abc.Iterable[_execution_pb2.Breakpoint] | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["breakpoints", b"breakpoints", "execution_id", b"execution_id", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetBreakpointsRequest: _TypeAlias = SetBreakpointsRequest  # noqa: Y015
+
+@_typing.final
+class SetBreakpointsResponse(_message.Message):
+    """Response of SetBreakpoints."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def execution(self) -> _execution_pb2.Execution:
+        """The execution after the request."""
+
+    def __init__(
+        self,
+        *,
+        execution: _execution_pb2.Execution | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetBreakpointsResponse: _TypeAlias = SetBreakpointsResponse  # noqa: Y015
+
+@_typing.final
+class EditStepInputRequest(_message.Message):
+    """Request of EditStepInput."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    INPUT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    execution_id: _builtins.str
+    """Required. Id of the execution."""
+    path: _builtins.str
+    """Required. Path of a step that a breakpoint holds. At most 1,024 characters."""
+    request_id: _builtins.str
+    """Optional. Id of this request, as of `PauseRequest.request_id`. At most 128 characters."""
+    @_builtins.property
+    def input(self) -> _struct_pb2.Struct:
+        """Required. What its handler is called with instead. It must fit the handler's `params_schema`."""
+
+    def __init__(
+        self,
+        *,
+        execution_id: _builtins.str = ...,
+        path: _builtins.str = ...,
+        input: _struct_pb2.Struct | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution_id", b"execution_id", "input", b"input", "path", b"path", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EditStepInputRequest: _TypeAlias = EditStepInputRequest  # noqa: Y015
+
+@_typing.final
+class EditStepInputResponse(_message.Message):
+    """Response of EditStepInput."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def execution(self) -> _execution_pb2.Execution:
+        """The execution after the request."""
+
+    def __init__(
+        self,
+        *,
+        execution: _execution_pb2.Execution | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EditStepInputResponse: _TypeAlias = EditStepInputResponse  # noqa: Y015
 
 @_typing.final
 class TerminateRequest(_message.Message):

@@ -92,6 +92,16 @@ class ExecutionServiceStub:
                 request_serializer=flowkeep_dot_v1_dot_execution__service__pb2.ResumeRequest.SerializeToString,
                 response_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.ResumeResponse.FromString,
                 _registered_method=True)
+        self.SetBreakpoints = channel.unary_unary(
+                '/flowkeep.v1.ExecutionService/SetBreakpoints',
+                request_serializer=flowkeep_dot_v1_dot_execution__service__pb2.SetBreakpointsRequest.SerializeToString,
+                response_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.SetBreakpointsResponse.FromString,
+                _registered_method=True)
+        self.EditStepInput = channel.unary_unary(
+                '/flowkeep.v1.ExecutionService/EditStepInput',
+                request_serializer=flowkeep_dot_v1_dot_execution__service__pb2.EditStepInputRequest.SerializeToString,
+                response_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.EditStepInputResponse.FromString,
+                _registered_method=True)
         self.Terminate = channel.unary_unary(
                 '/flowkeep.v1.ExecutionService/Terminate',
                 request_serializer=flowkeep_dot_v1_dot_execution__service__pb2.TerminateRequest.SerializeToString,
@@ -215,6 +225,25 @@ class ExecutionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetBreakpoints(self, request, context):
+        """Holds an execution before steps from now on: it is paused when such a step is about to begin, whose `wait` then is a
+        `breakpoint`, with the input that it is to be called with. Resume lets it go on. It is held before the first attempt
+        of a step alone, and before one that is skipped not at all. Errors: NOT_FOUND; INVALID_ARGUMENT for a step that the
+        definition does not have or a condition that cannot be; FAILED_PRECONDITION EXECUTION_FINISHED, EXECUTION_STATE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EditStepInput(self, request, context):
+        """Changes what a step is to be called with that a breakpoint holds: in each attempt of it. Errors: NOT_FOUND;
+        INVALID_ARGUMENT for an input that does not fit; FAILED_PRECONDITION EXECUTION_FINISHED, EXECUTION_STATE, and
+        STEP_NOT_HELD for a step that no breakpoint holds, or whose parameters cannot be had.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Terminate(self, request, context):
         """Ends an execution at once as CANCELLED, with the failure code `TERMINATED`, without waiting for what runs: for
         executions that do not obey Cancel. Attempts that run are told to stop and not waited for, so they may still take
@@ -327,6 +356,16 @@ def add_ExecutionServiceServicer_to_server(servicer, server):
                     servicer.Resume,
                     request_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.ResumeRequest.FromString,
                     response_serializer=flowkeep_dot_v1_dot_execution__service__pb2.ResumeResponse.SerializeToString,
+            ),
+            'SetBreakpoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetBreakpoints,
+                    request_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.SetBreakpointsRequest.FromString,
+                    response_serializer=flowkeep_dot_v1_dot_execution__service__pb2.SetBreakpointsResponse.SerializeToString,
+            ),
+            'EditStepInput': grpc.unary_unary_rpc_method_handler(
+                    servicer.EditStepInput,
+                    request_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.EditStepInputRequest.FromString,
+                    response_serializer=flowkeep_dot_v1_dot_execution__service__pb2.EditStepInputResponse.SerializeToString,
             ),
             'Terminate': grpc.unary_unary_rpc_method_handler(
                     servicer.Terminate,
@@ -652,6 +691,60 @@ class ExecutionService:
             '/flowkeep.v1.ExecutionService/Resume',
             flowkeep_dot_v1_dot_execution__service__pb2.ResumeRequest.SerializeToString,
             flowkeep_dot_v1_dot_execution__service__pb2.ResumeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetBreakpoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/flowkeep.v1.ExecutionService/SetBreakpoints',
+            flowkeep_dot_v1_dot_execution__service__pb2.SetBreakpointsRequest.SerializeToString,
+            flowkeep_dot_v1_dot_execution__service__pb2.SetBreakpointsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EditStepInput(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/flowkeep.v1.ExecutionService/EditStepInput',
+            flowkeep_dot_v1_dot_execution__service__pb2.EditStepInputRequest.SerializeToString,
+            flowkeep_dot_v1_dot_execution__service__pb2.EditStepInputResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -81,6 +81,17 @@ class ExecutionServiceStub:
     """Lets a paused execution go on, with all that fell due meanwhile. On one that is not PAUSED it answers
     FAILED_PRECONDITION: `EXECUTION_STATE`, and `EXECUTION_FINISHED` when it has ended.
     """
+    SetBreakpoints: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.SetBreakpointsRequest, _execution_service_pb2.SetBreakpointsResponse]
+    """Holds an execution before steps from now on: it is paused when such a step is about to begin, whose `wait` then is a
+    `breakpoint`, with the input that it is to be called with. Resume lets it go on. It is held before the first attempt
+    of a step alone, and before one that is skipped not at all. Errors: NOT_FOUND; INVALID_ARGUMENT for a step that the
+    definition does not have or a condition that cannot be; FAILED_PRECONDITION EXECUTION_FINISHED, EXECUTION_STATE.
+    """
+    EditStepInput: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.EditStepInputRequest, _execution_service_pb2.EditStepInputResponse]
+    """Changes what a step is to be called with that a breakpoint holds: in each attempt of it. Errors: NOT_FOUND;
+    INVALID_ARGUMENT for an input that does not fit; FAILED_PRECONDITION EXECUTION_FINISHED, EXECUTION_STATE, and
+    STEP_NOT_HELD for a step that no breakpoint holds, or whose parameters cannot be had.
+    """
     Terminate: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.TerminateRequest, _execution_service_pb2.TerminateResponse]
     """Ends an execution at once as CANCELLED, with the failure code `TERMINATED`, without waiting for what runs: for
     executions that do not obey Cancel. Attempts that run are told to stop and not waited for, so they may still take
@@ -167,6 +178,17 @@ class ExecutionServiceAsyncStub(ExecutionServiceStub):
     Resume: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.ResumeRequest, _execution_service_pb2.ResumeResponse]  # type: ignore[assignment]
     """Lets a paused execution go on, with all that fell due meanwhile. On one that is not PAUSED it answers
     FAILED_PRECONDITION: `EXECUTION_STATE`, and `EXECUTION_FINISHED` when it has ended.
+    """
+    SetBreakpoints: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.SetBreakpointsRequest, _execution_service_pb2.SetBreakpointsResponse]  # type: ignore[assignment]
+    """Holds an execution before steps from now on: it is paused when such a step is about to begin, whose `wait` then is a
+    `breakpoint`, with the input that it is to be called with. Resume lets it go on. It is held before the first attempt
+    of a step alone, and before one that is skipped not at all. Errors: NOT_FOUND; INVALID_ARGUMENT for a step that the
+    definition does not have or a condition that cannot be; FAILED_PRECONDITION EXECUTION_FINISHED, EXECUTION_STATE.
+    """
+    EditStepInput: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.EditStepInputRequest, _execution_service_pb2.EditStepInputResponse]  # type: ignore[assignment]
+    """Changes what a step is to be called with that a breakpoint holds: in each attempt of it. Errors: NOT_FOUND;
+    INVALID_ARGUMENT for an input that does not fit; FAILED_PRECONDITION EXECUTION_FINISHED, EXECUTION_STATE, and
+    STEP_NOT_HELD for a step that no breakpoint holds, or whose parameters cannot be had.
     """
     Terminate: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.TerminateRequest, _execution_service_pb2.TerminateResponse]  # type: ignore[assignment]
     """Ends an execution at once as CANCELLED, with the failure code `TERMINATED`, without waiting for what runs: for
@@ -317,6 +339,29 @@ class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_execution_service_pb2.ResumeResponse, _abc.Awaitable[_execution_service_pb2.ResumeResponse]]:
         """Lets a paused execution go on, with all that fell due meanwhile. On one that is not PAUSED it answers
         FAILED_PRECONDITION: `EXECUTION_STATE`, and `EXECUTION_FINISHED` when it has ended.
+        """
+
+    @_abc_1.abstractmethod
+    def SetBreakpoints(
+        self,
+        request: _execution_service_pb2.SetBreakpointsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_execution_service_pb2.SetBreakpointsResponse, _abc.Awaitable[_execution_service_pb2.SetBreakpointsResponse]]:
+        """Holds an execution before steps from now on: it is paused when such a step is about to begin, whose `wait` then is a
+        `breakpoint`, with the input that it is to be called with. Resume lets it go on. It is held before the first attempt
+        of a step alone, and before one that is skipped not at all. Errors: NOT_FOUND; INVALID_ARGUMENT for a step that the
+        definition does not have or a condition that cannot be; FAILED_PRECONDITION EXECUTION_FINISHED, EXECUTION_STATE.
+        """
+
+    @_abc_1.abstractmethod
+    def EditStepInput(
+        self,
+        request: _execution_service_pb2.EditStepInputRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_execution_service_pb2.EditStepInputResponse, _abc.Awaitable[_execution_service_pb2.EditStepInputResponse]]:
+        """Changes what a step is to be called with that a breakpoint holds: in each attempt of it. Errors: NOT_FOUND;
+        INVALID_ARGUMENT for an input that does not fit; FAILED_PRECONDITION EXECUTION_FINISHED, EXECUTION_STATE, and
+        STEP_NOT_HELD for a step that no breakpoint holds, or whose parameters cannot be had.
         """
 
     @_abc_1.abstractmethod

@@ -26,7 +26,7 @@ from flowkeep.v1 import execution_pb2 as flowkeep_dot_v1_dot_execution__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x66lowkeep/v1/explanation.proto\x12\x0b\x66lowkeep.v1\x1a\x1b\x66lowkeep/v1/execution.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"9\n\x17\x45xplainExecutionRequest\x12\x1e\n\x0c\x65xecution_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"\xb3\x01\n\x18\x45xplainExecutionResponse\x12)\n\texecution\x18\x01 \x01(\x0b\x32\x16.flowkeep.v1.Execution\x12(\n\tobstacles\x18\x02 \x03(\x0b\x32\x15.flowkeep.v1.Obstacle\x12+\n\x05steps\x18\x03 \x03(\x0b\x32\x1c.flowkeep.v1.StepExplanation\x12\x15\n\rsteps_omitted\x18\x04 \x01(\x08\"\x9e\x01\n\x0fStepExplanation\x12\x0c\n\x04path\x18\x01 \x01(\t\x12/\n\x05state\x18\x02 \x01(\x0e\x32 .flowkeep.v1.StepExecution.State\x12\x11\n\titeration\x18\x03 \x01(\x05\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\x12(\n\tobstacles\x18\x05 \x03(\x0b\x32\x15.flowkeep.v1.Obstacle\"\xb0\x07\n\x08Obstacle\x12\x10\n\x08sentence\x18\x01 \x01(\t\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x05\x65nded\x18\n \x01(\x0b\x32\x1a.flowkeep.v1.EndedObstacleH\x00\x12-\n\x06paused\x18\x0b \x01(\x0b\x32\x1b.flowkeep.v1.PausedObstacleH\x00\x12-\n\x06\x65nding\x18\x0c \x01(\x0b\x32\x1b.flowkeep.v1.EndingObstacleH\x00\x12\x36\n\x0bstart_delay\x18\r \x01(\x0b\x32\x1f.flowkeep.v1.StartDelayObstacleH\x00\x12+\n\x05queue\x18\x0e \x01(\x0b\x32\x1a.flowkeep.v1.QueueObstacleH\x00\x12-\n\x06parked\x18\x0f \x01(\x0b\x32\x1b.flowkeep.v1.ParkedObstacleH\x00\x12-\n\x06\x64riven\x18\x10 \x01(\x0b\x32\x1b.flowkeep.v1.DrivenObstacleH\x00\x12/\n\x07stopped\x18\x11 \x01(\x0b\x32\x1c.flowkeep.v1.StoppedObstacleH\x00\x12\x39\n\x0cpredecessors\x18\x1e \x01(\x0b\x32!.flowkeep.v1.PredecessorsObstacleH\x00\x12\x33\n\texecution\x18\x1f \x01(\x0b\x32\x1e.flowkeep.v1.ExecutionObstacleH\x00\x12\x37\n\x0frunning_attempt\x18  \x01(\x0b\x32\x1c.flowkeep.v1.AttemptObstacleH\x00\x12\'\n\x05timer\x18! \x01(\x0b\x32\x16.flowkeep.v1.TimerWaitH\x00\x12+\n\x05retry\x18\" \x01(\x0b\x32\x1a.flowkeep.v1.RetryObstacleH\x00\x12)\n\x04slot\x18# \x01(\x0b\x32\x19.flowkeep.v1.SlotObstacleH\x00\x12-\n\x06worker\x18$ \x01(\x0b\x32\x1b.flowkeep.v1.WorkerObstacleH\x00\x12)\n\x04task\x18% \x01(\x0b\x32\x19.flowkeep.v1.TaskObstacleH\x00\x12)\n\x06signal\x18& \x01(\x0b\x32\x17.flowkeep.v1.SignalWaitH\x00\x42\x06\n\x04kind\"<\n\rEndedObstacle\x12+\n\x05state\x18\x01 \x01(\x0e\x32\x1c.flowkeep.v1.Execution.State\"3\n\x0ePausedObstacle\x12\x11\n\tpaused_by\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"T\n\x0e\x45ndingObstacle\x12+\n\x05state\x18\x01 \x01(\x0e\x32\x1c.flowkeep.v1.Execution.State\x12\x15\n\rsteps_in_work\x18\x02 \x01(\x05\"\x14\n\x12StartDelayObstacle\"\x1f\n\rQueueObstacle\x12\x0e\n\x06\x62\x65\x66ore\x18\x01 \x01(\x05\"\x10\n\x0eParkedObstacle\" \n\x0e\x44rivenObstacle\x12\x0e\n\x06server\x18\x01 \x01(\t\"!\n\x0fStoppedObstacle\x12\x0e\n\x06server\x18\x01 \x01(\t\"4\n\x14PredecessorsObstacle\x12\r\n\x05paths\x18\x01 \x03(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\"\x13\n\x11\x45xecutionObstacle\"L\n\x0f\x41ttemptObstacle\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12\x18\n\x10progress_percent\x18\x03 \x01(\x05\"6\n\rRetryObstacle\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12\x14\n\x0c\x66\x61ilure_code\x18\x02 \x01(\t\"a\n\x0cSlotObstacle\x12\x10\n\x08resource\x18\x01 \x01(\t\x12(\n\x07holders\x18\x02 \x03(\x0b\x32\x17.flowkeep.v1.SlotHolder\x12\x15\n\rother_holders\x18\x03 \x01(\x05\"0\n\nSlotHolder\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\"a\n\x0eWorkerObstacle\x12%\n\x04wait\x18\x01 \x01(\x0b\x32\x17.flowkeep.v1.WorkerWait\x12\x0f\n\x07workers\x18\x02 \x01(\x05\x12\x17\n\x0f\x66itting_workers\x18\x03 \x01(\x05\"y\n\x0cTaskObstacle\x12#\n\x04wait\x18\x01 \x01(\x0b\x32\x15.flowkeep.v1.TaskWait\x12\r\n\x05title\x18\x02 \x01(\t\x12\x11\n\tassignees\x18\x03 \x03(\t\x12\x0e\n\x06groups\x18\x04 \x03(\t\x12\x12\n\nclaimed_by\x18\x05 \x01(\tB2\n\x0f\x64\x65v.flowkeep.v1P\x01Z\x1d\x66lowkeep.dev/go/v1;flowkeepv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x66lowkeep/v1/explanation.proto\x12\x0b\x66lowkeep.v1\x1a\x1b\x66lowkeep/v1/execution.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"9\n\x17\x45xplainExecutionRequest\x12\x1e\n\x0c\x65xecution_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"\xb3\x01\n\x18\x45xplainExecutionResponse\x12)\n\texecution\x18\x01 \x01(\x0b\x32\x16.flowkeep.v1.Execution\x12(\n\tobstacles\x18\x02 \x03(\x0b\x32\x15.flowkeep.v1.Obstacle\x12+\n\x05steps\x18\x03 \x03(\x0b\x32\x1c.flowkeep.v1.StepExplanation\x12\x15\n\rsteps_omitted\x18\x04 \x01(\x08\"\x9e\x01\n\x0fStepExplanation\x12\x0c\n\x04path\x18\x01 \x01(\t\x12/\n\x05state\x18\x02 \x01(\x0e\x32 .flowkeep.v1.StepExecution.State\x12\x11\n\titeration\x18\x03 \x01(\x05\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\x12(\n\tobstacles\x18\x05 \x03(\x0b\x32\x15.flowkeep.v1.Obstacle\"\xe3\x07\n\x08Obstacle\x12\x10\n\x08sentence\x18\x01 \x01(\t\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x05\x65nded\x18\n \x01(\x0b\x32\x1a.flowkeep.v1.EndedObstacleH\x00\x12-\n\x06paused\x18\x0b \x01(\x0b\x32\x1b.flowkeep.v1.PausedObstacleH\x00\x12-\n\x06\x65nding\x18\x0c \x01(\x0b\x32\x1b.flowkeep.v1.EndingObstacleH\x00\x12\x36\n\x0bstart_delay\x18\r \x01(\x0b\x32\x1f.flowkeep.v1.StartDelayObstacleH\x00\x12+\n\x05queue\x18\x0e \x01(\x0b\x32\x1a.flowkeep.v1.QueueObstacleH\x00\x12-\n\x06parked\x18\x0f \x01(\x0b\x32\x1b.flowkeep.v1.ParkedObstacleH\x00\x12-\n\x06\x64riven\x18\x10 \x01(\x0b\x32\x1b.flowkeep.v1.DrivenObstacleH\x00\x12/\n\x07stopped\x18\x11 \x01(\x0b\x32\x1c.flowkeep.v1.StoppedObstacleH\x00\x12\x39\n\x0cpredecessors\x18\x1e \x01(\x0b\x32!.flowkeep.v1.PredecessorsObstacleH\x00\x12\x33\n\texecution\x18\x1f \x01(\x0b\x32\x1e.flowkeep.v1.ExecutionObstacleH\x00\x12\x37\n\x0frunning_attempt\x18  \x01(\x0b\x32\x1c.flowkeep.v1.AttemptObstacleH\x00\x12\'\n\x05timer\x18! \x01(\x0b\x32\x16.flowkeep.v1.TimerWaitH\x00\x12+\n\x05retry\x18\" \x01(\x0b\x32\x1a.flowkeep.v1.RetryObstacleH\x00\x12)\n\x04slot\x18# \x01(\x0b\x32\x19.flowkeep.v1.SlotObstacleH\x00\x12-\n\x06worker\x18$ \x01(\x0b\x32\x1b.flowkeep.v1.WorkerObstacleH\x00\x12)\n\x04task\x18% \x01(\x0b\x32\x19.flowkeep.v1.TaskObstacleH\x00\x12)\n\x06signal\x18& \x01(\x0b\x32\x17.flowkeep.v1.SignalWaitH\x00\x12\x31\n\nbreakpoint\x18\' \x01(\x0b\x32\x1b.flowkeep.v1.BreakpointWaitH\x00\x42\x06\n\x04kind\"<\n\rEndedObstacle\x12+\n\x05state\x18\x01 \x01(\x0e\x32\x1c.flowkeep.v1.Execution.State\"3\n\x0ePausedObstacle\x12\x11\n\tpaused_by\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"T\n\x0e\x45ndingObstacle\x12+\n\x05state\x18\x01 \x01(\x0e\x32\x1c.flowkeep.v1.Execution.State\x12\x15\n\rsteps_in_work\x18\x02 \x01(\x05\"\x14\n\x12StartDelayObstacle\"\x1f\n\rQueueObstacle\x12\x0e\n\x06\x62\x65\x66ore\x18\x01 \x01(\x05\"\x10\n\x0eParkedObstacle\" \n\x0e\x44rivenObstacle\x12\x0e\n\x06server\x18\x01 \x01(\t\"!\n\x0fStoppedObstacle\x12\x0e\n\x06server\x18\x01 \x01(\t\"4\n\x14PredecessorsObstacle\x12\r\n\x05paths\x18\x01 \x03(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\"\x13\n\x11\x45xecutionObstacle\"L\n\x0f\x41ttemptObstacle\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12\x18\n\x10progress_percent\x18\x03 \x01(\x05\"6\n\rRetryObstacle\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12\x14\n\x0c\x66\x61ilure_code\x18\x02 \x01(\t\"a\n\x0cSlotObstacle\x12\x10\n\x08resource\x18\x01 \x01(\t\x12(\n\x07holders\x18\x02 \x03(\x0b\x32\x17.flowkeep.v1.SlotHolder\x12\x15\n\rother_holders\x18\x03 \x01(\x05\"0\n\nSlotHolder\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\"a\n\x0eWorkerObstacle\x12%\n\x04wait\x18\x01 \x01(\x0b\x32\x17.flowkeep.v1.WorkerWait\x12\x0f\n\x07workers\x18\x02 \x01(\x05\x12\x17\n\x0f\x66itting_workers\x18\x03 \x01(\x05\"y\n\x0cTaskObstacle\x12#\n\x04wait\x18\x01 \x01(\x0b\x32\x15.flowkeep.v1.TaskWait\x12\r\n\x05title\x18\x02 \x01(\t\x12\x11\n\tassignees\x18\x03 \x03(\t\x12\x0e\n\x06groups\x18\x04 \x03(\t\x12\x12\n\nclaimed_by\x18\x05 \x01(\tB2\n\x0f\x64\x65v.flowkeep.v1P\x01Z\x1d\x66lowkeep.dev/go/v1;flowkeepv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,37 +43,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STEPEXPLANATION']._serialized_start=350
   _globals['_STEPEXPLANATION']._serialized_end=508
   _globals['_OBSTACLE']._serialized_start=511
-  _globals['_OBSTACLE']._serialized_end=1455
-  _globals['_ENDEDOBSTACLE']._serialized_start=1457
-  _globals['_ENDEDOBSTACLE']._serialized_end=1517
-  _globals['_PAUSEDOBSTACLE']._serialized_start=1519
-  _globals['_PAUSEDOBSTACLE']._serialized_end=1570
-  _globals['_ENDINGOBSTACLE']._serialized_start=1572
-  _globals['_ENDINGOBSTACLE']._serialized_end=1656
-  _globals['_STARTDELAYOBSTACLE']._serialized_start=1658
-  _globals['_STARTDELAYOBSTACLE']._serialized_end=1678
-  _globals['_QUEUEOBSTACLE']._serialized_start=1680
-  _globals['_QUEUEOBSTACLE']._serialized_end=1711
-  _globals['_PARKEDOBSTACLE']._serialized_start=1713
-  _globals['_PARKEDOBSTACLE']._serialized_end=1729
-  _globals['_DRIVENOBSTACLE']._serialized_start=1731
-  _globals['_DRIVENOBSTACLE']._serialized_end=1763
-  _globals['_STOPPEDOBSTACLE']._serialized_start=1765
-  _globals['_STOPPEDOBSTACLE']._serialized_end=1798
-  _globals['_PREDECESSORSOBSTACLE']._serialized_start=1800
-  _globals['_PREDECESSORSOBSTACLE']._serialized_end=1852
-  _globals['_EXECUTIONOBSTACLE']._serialized_start=1854
-  _globals['_EXECUTIONOBSTACLE']._serialized_end=1873
-  _globals['_ATTEMPTOBSTACLE']._serialized_start=1875
-  _globals['_ATTEMPTOBSTACLE']._serialized_end=1951
-  _globals['_RETRYOBSTACLE']._serialized_start=1953
-  _globals['_RETRYOBSTACLE']._serialized_end=2007
-  _globals['_SLOTOBSTACLE']._serialized_start=2009
-  _globals['_SLOTOBSTACLE']._serialized_end=2106
-  _globals['_SLOTHOLDER']._serialized_start=2108
-  _globals['_SLOTHOLDER']._serialized_end=2156
-  _globals['_WORKEROBSTACLE']._serialized_start=2158
-  _globals['_WORKEROBSTACLE']._serialized_end=2255
-  _globals['_TASKOBSTACLE']._serialized_start=2257
-  _globals['_TASKOBSTACLE']._serialized_end=2378
+  _globals['_OBSTACLE']._serialized_end=1506
+  _globals['_ENDEDOBSTACLE']._serialized_start=1508
+  _globals['_ENDEDOBSTACLE']._serialized_end=1568
+  _globals['_PAUSEDOBSTACLE']._serialized_start=1570
+  _globals['_PAUSEDOBSTACLE']._serialized_end=1621
+  _globals['_ENDINGOBSTACLE']._serialized_start=1623
+  _globals['_ENDINGOBSTACLE']._serialized_end=1707
+  _globals['_STARTDELAYOBSTACLE']._serialized_start=1709
+  _globals['_STARTDELAYOBSTACLE']._serialized_end=1729
+  _globals['_QUEUEOBSTACLE']._serialized_start=1731
+  _globals['_QUEUEOBSTACLE']._serialized_end=1762
+  _globals['_PARKEDOBSTACLE']._serialized_start=1764
+  _globals['_PARKEDOBSTACLE']._serialized_end=1780
+  _globals['_DRIVENOBSTACLE']._serialized_start=1782
+  _globals['_DRIVENOBSTACLE']._serialized_end=1814
+  _globals['_STOPPEDOBSTACLE']._serialized_start=1816
+  _globals['_STOPPEDOBSTACLE']._serialized_end=1849
+  _globals['_PREDECESSORSOBSTACLE']._serialized_start=1851
+  _globals['_PREDECESSORSOBSTACLE']._serialized_end=1903
+  _globals['_EXECUTIONOBSTACLE']._serialized_start=1905
+  _globals['_EXECUTIONOBSTACLE']._serialized_end=1924
+  _globals['_ATTEMPTOBSTACLE']._serialized_start=1926
+  _globals['_ATTEMPTOBSTACLE']._serialized_end=2002
+  _globals['_RETRYOBSTACLE']._serialized_start=2004
+  _globals['_RETRYOBSTACLE']._serialized_end=2058
+  _globals['_SLOTOBSTACLE']._serialized_start=2060
+  _globals['_SLOTOBSTACLE']._serialized_end=2157
+  _globals['_SLOTHOLDER']._serialized_start=2159
+  _globals['_SLOTHOLDER']._serialized_end=2207
+  _globals['_WORKEROBSTACLE']._serialized_start=2209
+  _globals['_WORKEROBSTACLE']._serialized_end=2306
+  _globals['_TASKOBSTACLE']._serialized_start=2308
+  _globals['_TASKOBSTACLE']._serialized_end=2429
 # @@protoc_insertion_point(module_scope)

@@ -152,6 +152,7 @@ class Obstacle(_message.Message):
     WORKER_FIELD_NUMBER: _builtins.int
     TASK_FIELD_NUMBER: _builtins.int
     SIGNAL_FIELD_NUMBER: _builtins.int
+    BREAKPOINT_FIELD_NUMBER: _builtins.int
     sentence: _builtins.str
     """Output only. The reason in a sentence, for people; its wording may change."""
     @_builtins.property
@@ -230,6 +231,10 @@ class Obstacle(_message.Message):
     def signal(self) -> _execution_pb2.SignalWait:
         """Output only. Of a step: a signal has not come."""
 
+    @_builtins.property
+    def breakpoint(self) -> _execution_pb2.BreakpointWait:
+        """Output only. Of a step: a breakpoint holds it, until the execution is resumed."""
+
     def __init__(
         self,
         *,
@@ -253,12 +258,13 @@ class Obstacle(_message.Message):
         worker: Global___WorkerObstacle | None = ...,
         task: Global___TaskObstacle | None = ...,
         signal: _execution_pb2.SignalWait | None = ...,
+        breakpoint: _execution_pb2.BreakpointWait | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["driven", b"driven", "end_time", b"end_time", "ended", b"ended", "ending", b"ending", "execution", b"execution", "kind", b"kind", "parked", b"parked", "paused", b"paused", "predecessors", b"predecessors", "queue", b"queue", "retry", b"retry", "running_attempt", b"running_attempt", "signal", b"signal", "slot", b"slot", "start_delay", b"start_delay", "start_time", b"start_time", "stopped", b"stopped", "task", b"task", "timer", b"timer", "worker", b"worker"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["breakpoint", b"breakpoint", "driven", b"driven", "end_time", b"end_time", "ended", b"ended", "ending", b"ending", "execution", b"execution", "kind", b"kind", "parked", b"parked", "paused", b"paused", "predecessors", b"predecessors", "queue", b"queue", "retry", b"retry", "running_attempt", b"running_attempt", "signal", b"signal", "slot", b"slot", "start_delay", b"start_delay", "start_time", b"start_time", "stopped", b"stopped", "task", b"task", "timer", b"timer", "worker", b"worker"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["driven", b"driven", "end_time", b"end_time", "ended", b"ended", "ending", b"ending", "execution", b"execution", "kind", b"kind", "parked", b"parked", "paused", b"paused", "predecessors", b"predecessors", "queue", b"queue", "retry", b"retry", "running_attempt", b"running_attempt", "sentence", b"sentence", "signal", b"signal", "slot", b"slot", "start_delay", b"start_delay", "start_time", b"start_time", "stopped", b"stopped", "task", b"task", "timer", b"timer", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["breakpoint", b"breakpoint", "driven", b"driven", "end_time", b"end_time", "ended", b"ended", "ending", b"ending", "execution", b"execution", "kind", b"kind", "parked", b"parked", "paused", b"paused", "predecessors", b"predecessors", "queue", b"queue", "retry", b"retry", "running_attempt", b"running_attempt", "sentence", b"sentence", "signal", b"signal", "slot", b"slot", "start_delay", b"start_delay", "start_time", b"start_time", "stopped", b"stopped", "task", b"task", "timer", b"timer", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["ended", "paused", "ending", "start_delay", "queue", "parked", "driven", "stopped", "predecessors", "execution", "running_attempt", "timer", "retry", "slot", "worker", "task", "signal"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["ended", "paused", "ending", "start_delay", "queue", "parked", "driven", "stopped", "predecessors", "execution", "running_attempt", "timer", "retry", "slot", "worker", "task", "signal", "breakpoint"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 

@@ -4,7 +4,7 @@
 
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
-import type { Execution_State, Failure, Lineage, StepCounts, Usage, Wait } from "./execution_pb.js";
+import type { Breakpoint, Execution_State, Failure, Lineage, StepCounts, Usage, Wait } from "./execution_pb.js";
 import { file_flowkeep_v1_execution } from "./execution_pb.js";
 import type { Timestamp, Value } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_struct, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
@@ -14,7 +14,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file flowkeep/v1/event.proto.
  */
 export const file_flowkeep_v1_event: GenFile = /*@__PURE__*/
-  fileDesc("ChdmbG93a2VlcC92MS9ldmVudC5wcm90bxILZmxvd2tlZXAudjEiqQgKDkV4ZWN1dGlvbkV2ZW50EgsKA3NlcRgBIAEoAxIWCg50cmFuc2l0aW9uX3NlcRgCIAEoAxIoCgR0aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIYChBwcm9ncmVzc19wZXJjZW50GAQgASgFEiwKC3N0ZXBfY291bnRzGAUgASgLMhcuZmxvd2tlZXAudjEuU3RlcENvdW50cxIwCgdjcmVhdGVkGAogASgLMh0uZmxvd2tlZXAudjEuRXhlY3V0aW9uQ3JlYXRlZEgAEjAKB3N0YXJ0ZWQYCyABKAsyHS5mbG93a2VlcC52MS5FeGVjdXRpb25TdGFydGVkSAASMAoMc3RlcF9zdGFydGVkGAwgASgLMhguZmxvd2tlZXAudjEuU3RlcFN0YXJ0ZWRIABI2Cg9zdGVwX3Byb2dyZXNzZWQYDSABKAsyGy5mbG93a2VlcC52MS5TdGVwUHJvZ3Jlc3NlZEgAEjAKDHN0ZXBfd2FpdGluZxgOIAEoCzIYLmZsb3drZWVwLnYxLlN0ZXBXYWl0aW5nSAASMgoNc3RlcF9yZXRyeWluZxgPIAEoCzIZLmZsb3drZWVwLnYxLlN0ZXBSZXRyeWluZ0gAEjQKDnN0ZXBfY29tcGxldGVkGBAgASgLMhouZmxvd2tlZXAudjEuU3RlcENvbXBsZXRlZEgAEi4KC3N0ZXBfZmFpbGVkGBEgASgLMhcuZmxvd2tlZXAudjEuU3RlcEZhaWxlZEgAEjAKDHN0ZXBfc2tpcHBlZBgSIAEoCzIYLmZsb3drZWVwLnYxLlN0ZXBTa2lwcGVkSAASNAoOc3RlcF9jYW5jZWxsZWQYEyABKAsyGi5mbG93a2VlcC52MS5TdGVwQ2FuY2VsbGVkSAASPAoSdmFyaWFibGVzX2Fzc2lnbmVkGBQgASgLMh4uZmxvd2tlZXAudjEuVmFyaWFibGVzQXNzaWduZWRIABIuCgZwYXVzZWQYFSABKAsyHC5mbG93a2VlcC52MS5FeGVjdXRpb25QYXVzZWRIABIwCgdyZXN1bWVkGBYgASgLMh0uZmxvd2tlZXAudjEuRXhlY3V0aW9uUmVzdW1lZEgAEjYKD3NpZ25hbF9yZWNlaXZlZBgXIAEoCzIbLmZsb3drZWVwLnYxLlNpZ25hbFJlY2VpdmVkSAASNgoKY2FuY2VsbGluZxgYIAEoCzIgLmZsb3drZWVwLnYxLkV4ZWN1dGlvbkNhbmNlbGxpbmdIABIyCghmaW5pc2hlZBgZIAEoCzIeLmZsb3drZWVwLnYxLkV4ZWN1dGlvbkZpbmlzaGVkSAASMgoIcmVvcGVuZWQYGiABKAsyHi5mbG93a2VlcC52MS5FeGVjdXRpb25SZW9wZW5lZEgAQgYKBGtpbmQiugEKEEV4ZWN1dGlvbkNyZWF0ZWQSEwoLd29ya2Zsb3dfaWQYASABKAkSFQoNd29ya2Zsb3dfbmFtZRgCIAEoCRIQCghyZXZpc2lvbhgDIAEoBRINCgVvd25lchgEIAEoCRIyCg5zY2hlZHVsZWRfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJQoHbGluZWFnZRgGIAEoCzIULmZsb3drZWVwLnYxLkxpbmVhZ2UiRQoQRXhlY3V0aW9uU3RhcnRlZBIxCg1kZWFkbGluZV90aW1lGAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKIAQoLU3RlcFN0YXJ0ZWQSDAoEcGF0aBgBIAEoCRIPCgdoYW5kbGVyGAIgASgJEg8KB2F0dGVtcHQYAyABKAUSDgoGd29ya2VyGAQgASgJEhEKCWl0ZXJhdGlvbhgFIAEoBRImCgVpbnB1dBgGIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QibQoOU3RlcFByb2dyZXNzZWQSDAoEcGF0aBgBIAEoCRIPCgdhdHRlbXB0GAIgASgFEhgKEHByb2dyZXNzX3BlcmNlbnQYAyABKAUSDwoHbWVzc2FnZRgEIAEoCRIRCglpdGVyYXRpb24YBSABKAUimgEKC1N0ZXBXYWl0aW5nEgwKBHBhdGgYASABKAkSHwoEd2FpdBgCIAEoCzIRLmZsb3drZWVwLnYxLldhaXQSEQoJaXRlcmF0aW9uGAMgASgFEiYKBm91dHB1dBgEIAEoCzIWLmdvb2dsZS5wcm90b2J1Zi5WYWx1ZRIhCgV1c2FnZRgFIAEoCzISLmZsb3drZWVwLnYxLlVzYWdlIswBCgxTdGVwUmV0cnlpbmcSDAoEcGF0aBgBIAEoCRIPCgdhdHRlbXB0GAIgASgFEiUKB2ZhaWx1cmUYAyABKAsyFC5mbG93a2VlcC52MS5GYWlsdXJlEi4KCnJldHJ5X3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCWl0ZXJhdGlvbhgFIAEoBRIQCghmYWlsdXJlcxgGIAEoBRIhCgV1c2FnZRgHIAEoCzISLmZsb3drZWVwLnYxLlVzYWdlIqABCg1TdGVwQ29tcGxldGVkEgwKBHBhdGgYASABKAkSDwoHYXR0ZW1wdBgCIAEoBRImCgZvdXRwdXQYAyABKAsyFi5nb29nbGUucHJvdG9idWYuVmFsdWUSEQoJaXRlcmF0aW9uGAQgASgFEiEKBXVzYWdlGAUgASgLMhIuZmxvd2tlZXAudjEuVXNhZ2USEgoKc2lnbmFsX2lkcxgGIAMoCSLGAQoKU3RlcEZhaWxlZBIMCgRwYXRoGAEgASgJEg8KB2F0dGVtcHQYAiABKAUSJQoHZmFpbHVyZRgDIAEoCzIULmZsb3drZWVwLnYxLkZhaWx1cmUSEQoJaXRlcmF0aW9uGAQgASgFEhAKCGZhaWx1cmVzGAUgASgFEhYKDmF0dGVtcHRfZmFpbGVkGAYgASgIEiEKBXVzYWdlGAcgASgLMhIuZmxvd2tlZXAudjEuVXNhZ2USEgoKc2lnbmFsX2lkcxgIIAMoCSI+CgtTdGVwU2tpcHBlZBIMCgRwYXRoGAEgASgJEg4KBnJlYXNvbhgCIAEoCRIRCglpdGVyYXRpb24YAyABKAUiiwEKDVN0ZXBDYW5jZWxsZWQSDAoEcGF0aBgBIAEoCRIPCgdhdHRlbXB0GAIgASgFEiUKB2ZhaWx1cmUYAyABKAsyFC5mbG93a2VlcC52MS5GYWlsdXJlEhEKCWl0ZXJhdGlvbhgEIAEoBRIhCgV1c2FnZRgFIAEoCzISLmZsb3drZWVwLnYxLlVzYWdlIlsKEVZhcmlhYmxlc0Fzc2lnbmVkEgwKBHBhdGgYASABKAkSJQoEdmFycxgCIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSEQoJaXRlcmF0aW9uGAMgASgFIlkKD0V4ZWN1dGlvblBhdXNlZBIRCglwYXVzZWRfYnkYASABKAkSDgoGcmVhc29uGAIgASgJEgwKBGhhcmQYAyABKAgSFQoNc3RvcF9kZWFkbGluZRgEIAEoCCJpChBFeGVjdXRpb25SZXN1bWVkEhIKCnJlc3VtZWRfYnkYASABKAkSDgoGcmVhc29uGAIgASgJEjEKDWRlYWRsaW5lX3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIpoBCg5TaWduYWxSZWNlaXZlZBIMCgRuYW1lGAEgASgJEigKB3BheWxvYWQYAiABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EhEKCXNpZ25hbF9pZBgDIAEoCRIOCgZzZW5kZXIYBCABKAkSLQoJc2VuZF90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJPChNFeGVjdXRpb25DYW5jZWxsaW5nEhQKDGNhbmNlbGxlZF9ieRgBIAEoCRIOCgZyZWFzb24YAiABKAkSEgoKdGVybWluYXRlZBgDIAEoCCKeAQoRRXhlY3V0aW9uRmluaXNoZWQSKwoFc3RhdGUYASABKA4yHC5mbG93a2VlcC52MS5FeGVjdXRpb24uU3RhdGUSKAoGcmVzdWx0GAIgASgLMhYuZ29vZ2xlLnByb3RvYnVmLlZhbHVlSAASJwoHZmFpbHVyZRgDIAEoCzIULmZsb3drZWVwLnYxLkZhaWx1cmVIAEIJCgdvdXRjb21lIp0BChFFeGVjdXRpb25SZW9wZW5lZBILCgNydW4YASABKAUSEwoLcmVvcGVuZWRfYnkYAiABKAkSDgoGcmVhc29uGAMgASgJEjEKDWRlYWRsaW5lX3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiMKBGVkaXQYBSABKAsyFS5mbG93a2VlcC52MS5TdGVwRWRpdCKHAQoIU3RlcEVkaXQSDAoEcGF0aBgBIAEoCRIRCglpdGVyYXRpb24YAiABKAUSKAoFaW5wdXQYAyABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0SAASKAoGb3V0cHV0GAQgASgLMhYuZ29vZ2xlLnByb3RvYnVmLlZhbHVlSABCBgoEZWRpdEIyCg9kZXYuZmxvd2tlZXAudjFQAVodZmxvd2tlZXAuZGV2L2dvL3YxO2Zsb3drZWVwdjFiBnByb3RvMw", [file_flowkeep_v1_execution, file_google_protobuf_struct, file_google_protobuf_timestamp]);
+  fileDesc("ChdmbG93a2VlcC92MS9ldmVudC5wcm90bxILZmxvd2tlZXAudjEikQkKDkV4ZWN1dGlvbkV2ZW50EgsKA3NlcRgBIAEoAxIWCg50cmFuc2l0aW9uX3NlcRgCIAEoAxIoCgR0aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIYChBwcm9ncmVzc19wZXJjZW50GAQgASgFEiwKC3N0ZXBfY291bnRzGAUgASgLMhcuZmxvd2tlZXAudjEuU3RlcENvdW50cxIwCgdjcmVhdGVkGAogASgLMh0uZmxvd2tlZXAudjEuRXhlY3V0aW9uQ3JlYXRlZEgAEjAKB3N0YXJ0ZWQYCyABKAsyHS5mbG93a2VlcC52MS5FeGVjdXRpb25TdGFydGVkSAASMAoMc3RlcF9zdGFydGVkGAwgASgLMhguZmxvd2tlZXAudjEuU3RlcFN0YXJ0ZWRIABI2Cg9zdGVwX3Byb2dyZXNzZWQYDSABKAsyGy5mbG93a2VlcC52MS5TdGVwUHJvZ3Jlc3NlZEgAEjAKDHN0ZXBfd2FpdGluZxgOIAEoCzIYLmZsb3drZWVwLnYxLlN0ZXBXYWl0aW5nSAASMgoNc3RlcF9yZXRyeWluZxgPIAEoCzIZLmZsb3drZWVwLnYxLlN0ZXBSZXRyeWluZ0gAEjQKDnN0ZXBfY29tcGxldGVkGBAgASgLMhouZmxvd2tlZXAudjEuU3RlcENvbXBsZXRlZEgAEi4KC3N0ZXBfZmFpbGVkGBEgASgLMhcuZmxvd2tlZXAudjEuU3RlcEZhaWxlZEgAEjAKDHN0ZXBfc2tpcHBlZBgSIAEoCzIYLmZsb3drZWVwLnYxLlN0ZXBTa2lwcGVkSAASNAoOc3RlcF9jYW5jZWxsZWQYEyABKAsyGi5mbG93a2VlcC52MS5TdGVwQ2FuY2VsbGVkSAASPAoSdmFyaWFibGVzX2Fzc2lnbmVkGBQgASgLMh4uZmxvd2tlZXAudjEuVmFyaWFibGVzQXNzaWduZWRIABIuCgZwYXVzZWQYFSABKAsyHC5mbG93a2VlcC52MS5FeGVjdXRpb25QYXVzZWRIABIwCgdyZXN1bWVkGBYgASgLMh0uZmxvd2tlZXAudjEuRXhlY3V0aW9uUmVzdW1lZEgAEjYKD3NpZ25hbF9yZWNlaXZlZBgXIAEoCzIbLmZsb3drZWVwLnYxLlNpZ25hbFJlY2VpdmVkSAASNgoKY2FuY2VsbGluZxgYIAEoCzIgLmZsb3drZWVwLnYxLkV4ZWN1dGlvbkNhbmNlbGxpbmdIABIyCghmaW5pc2hlZBgZIAEoCzIeLmZsb3drZWVwLnYxLkV4ZWN1dGlvbkZpbmlzaGVkSAASMgoIcmVvcGVuZWQYGiABKAsyHi5mbG93a2VlcC52MS5FeGVjdXRpb25SZW9wZW5lZEgAEjYKD2JyZWFrcG9pbnRzX3NldBgbIAEoCzIbLmZsb3drZWVwLnYxLkJyZWFrcG9pbnRzU2V0SAASLgoLc3RlcF9lZGl0ZWQYHCABKAsyFy5mbG93a2VlcC52MS5TdGVwRWRpdGVkSABCBgoEa2luZCK6AQoQRXhlY3V0aW9uQ3JlYXRlZBITCgt3b3JrZmxvd19pZBgBIAEoCRIVCg13b3JrZmxvd19uYW1lGAIgASgJEhAKCHJldmlzaW9uGAMgASgFEg0KBW93bmVyGAQgASgJEjIKDnNjaGVkdWxlZF90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIlCgdsaW5lYWdlGAYgASgLMhQuZmxvd2tlZXAudjEuTGluZWFnZSJFChBFeGVjdXRpb25TdGFydGVkEjEKDWRlYWRsaW5lX3RpbWUYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIogBCgtTdGVwU3RhcnRlZBIMCgRwYXRoGAEgASgJEg8KB2hhbmRsZXIYAiABKAkSDwoHYXR0ZW1wdBgDIAEoBRIOCgZ3b3JrZXIYBCABKAkSEQoJaXRlcmF0aW9uGAUgASgFEiYKBWlucHV0GAYgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdCJtCg5TdGVwUHJvZ3Jlc3NlZBIMCgRwYXRoGAEgASgJEg8KB2F0dGVtcHQYAiABKAUSGAoQcHJvZ3Jlc3NfcGVyY2VudBgDIAEoBRIPCgdtZXNzYWdlGAQgASgJEhEKCWl0ZXJhdGlvbhgFIAEoBSLCAQoLU3RlcFdhaXRpbmcSDAoEcGF0aBgBIAEoCRIfCgR3YWl0GAIgASgLMhEuZmxvd2tlZXAudjEuV2FpdBIRCglpdGVyYXRpb24YAyABKAUSJgoGb3V0cHV0GAQgASgLMhYuZ29vZ2xlLnByb3RvYnVmLlZhbHVlEiEKBXVzYWdlGAUgASgLMhIuZmxvd2tlZXAudjEuVXNhZ2USJgoFaW5wdXQYBiABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0ImgKClN0ZXBFZGl0ZWQSDAoEcGF0aBgBIAEoCRIRCgllZGl0ZWRfYnkYAiABKAkSJgoFaW5wdXQYAyABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EhEKCWl0ZXJhdGlvbhgEIAEoBSJOCg5CcmVha3BvaW50c1NldBIOCgZzZXRfYnkYASABKAkSLAoLYnJlYWtwb2ludHMYAiADKAsyFy5mbG93a2VlcC52MS5CcmVha3BvaW50IswBCgxTdGVwUmV0cnlpbmcSDAoEcGF0aBgBIAEoCRIPCgdhdHRlbXB0GAIgASgFEiUKB2ZhaWx1cmUYAyABKAsyFC5mbG93a2VlcC52MS5GYWlsdXJlEi4KCnJldHJ5X3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCWl0ZXJhdGlvbhgFIAEoBRIQCghmYWlsdXJlcxgGIAEoBRIhCgV1c2FnZRgHIAEoCzISLmZsb3drZWVwLnYxLlVzYWdlIqABCg1TdGVwQ29tcGxldGVkEgwKBHBhdGgYASABKAkSDwoHYXR0ZW1wdBgCIAEoBRImCgZvdXRwdXQYAyABKAsyFi5nb29nbGUucHJvdG9idWYuVmFsdWUSEQoJaXRlcmF0aW9uGAQgASgFEiEKBXVzYWdlGAUgASgLMhIuZmxvd2tlZXAudjEuVXNhZ2USEgoKc2lnbmFsX2lkcxgGIAMoCSLGAQoKU3RlcEZhaWxlZBIMCgRwYXRoGAEgASgJEg8KB2F0dGVtcHQYAiABKAUSJQoHZmFpbHVyZRgDIAEoCzIULmZsb3drZWVwLnYxLkZhaWx1cmUSEQoJaXRlcmF0aW9uGAQgASgFEhAKCGZhaWx1cmVzGAUgASgFEhYKDmF0dGVtcHRfZmFpbGVkGAYgASgIEiEKBXVzYWdlGAcgASgLMhIuZmxvd2tlZXAudjEuVXNhZ2USEgoKc2lnbmFsX2lkcxgIIAMoCSI+CgtTdGVwU2tpcHBlZBIMCgRwYXRoGAEgASgJEg4KBnJlYXNvbhgCIAEoCRIRCglpdGVyYXRpb24YAyABKAUiiwEKDVN0ZXBDYW5jZWxsZWQSDAoEcGF0aBgBIAEoCRIPCgdhdHRlbXB0GAIgASgFEiUKB2ZhaWx1cmUYAyABKAsyFC5mbG93a2VlcC52MS5GYWlsdXJlEhEKCWl0ZXJhdGlvbhgEIAEoBRIhCgV1c2FnZRgFIAEoCzISLmZsb3drZWVwLnYxLlVzYWdlIlsKEVZhcmlhYmxlc0Fzc2lnbmVkEgwKBHBhdGgYASABKAkSJQoEdmFycxgCIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSEQoJaXRlcmF0aW9uGAMgASgFImwKD0V4ZWN1dGlvblBhdXNlZBIRCglwYXVzZWRfYnkYASABKAkSDgoGcmVhc29uGAIgASgJEgwKBGhhcmQYAyABKAgSFQoNc3RvcF9kZWFkbGluZRgEIAEoCBIRCglzdGVwX3BhdGgYBSABKAkijAEKEEV4ZWN1dGlvblJlc3VtZWQSEgoKcmVzdW1lZF9ieRgBIAEoCRIOCgZyZWFzb24YAiABKAkSMQoNZGVhZGxpbmVfdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJc3RlcF9vdmVyGAQgASgIEg4KBnJ1bl90bxgFIAEoCSKaAQoOU2lnbmFsUmVjZWl2ZWQSDAoEbmFtZRgBIAEoCRIoCgdwYXlsb2FkGAIgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIRCglzaWduYWxfaWQYAyABKAkSDgoGc2VuZGVyGAQgASgJEi0KCXNlbmRfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiTwoTRXhlY3V0aW9uQ2FuY2VsbGluZxIUCgxjYW5jZWxsZWRfYnkYASABKAkSDgoGcmVhc29uGAIgASgJEhIKCnRlcm1pbmF0ZWQYAyABKAgingEKEUV4ZWN1dGlvbkZpbmlzaGVkEisKBXN0YXRlGAEgASgOMhwuZmxvd2tlZXAudjEuRXhlY3V0aW9uLlN0YXRlEigKBnJlc3VsdBgCIAEoCzIWLmdvb2dsZS5wcm90b2J1Zi5WYWx1ZUgAEicKB2ZhaWx1cmUYAyABKAsyFC5mbG93a2VlcC52MS5GYWlsdXJlSABCCQoHb3V0Y29tZSKdAQoRRXhlY3V0aW9uUmVvcGVuZWQSCwoDcnVuGAEgASgFEhMKC3Jlb3BlbmVkX2J5GAIgASgJEg4KBnJlYXNvbhgDIAEoCRIxCg1kZWFkbGluZV90aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIjCgRlZGl0GAUgASgLMhUuZmxvd2tlZXAudjEuU3RlcEVkaXQihwEKCFN0ZXBFZGl0EgwKBHBhdGgYASABKAkSEQoJaXRlcmF0aW9uGAIgASgFEigKBWlucHV0GAMgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdEgAEigKBm91dHB1dBgEIAEoCzIWLmdvb2dsZS5wcm90b2J1Zi5WYWx1ZUgAQgYKBGVkaXRCMgoPZGV2LmZsb3drZWVwLnYxUAFaHWZsb3drZWVwLmRldi9nby92MTtmbG93a2VlcHYxYgZwcm90bzM", [file_flowkeep_v1_execution, file_google_protobuf_struct, file_google_protobuf_timestamp]);
 
 /**
  * One numbered entry of an execution's history. Once it was sent, its bytes never change.
@@ -199,6 +199,22 @@ export type ExecutionEvent = Message<"flowkeep.v1.ExecutionEvent"> & {
      */
     value: ExecutionReopened;
     case: "reopened";
+  } | {
+    /**
+     * Output only. The execution is held before other steps than so far.
+     *
+     * @generated from field: flowkeep.v1.BreakpointsSet breakpoints_set = 27;
+     */
+    value: BreakpointsSet;
+    case: "breakpointsSet";
+  } | {
+    /**
+     * Output only. Somebody changed what a step is to be called with.
+     *
+     * @generated from field: flowkeep.v1.StepEdited step_edited = 28;
+     */
+    value: StepEdited;
+    case: "stepEdited";
   } | { case: undefined; value?: undefined };
 };
 
@@ -434,6 +450,14 @@ export type StepWaiting = Message<"flowkeep.v1.StepWaiting"> & {
    * @generated from field: flowkeep.v1.Usage usage = 5;
    */
   usage?: Usage | undefined;
+
+  /**
+   * Output only. What the handler of the step is to be called with, of one that a breakpoint holds. Needs the
+   * permission `workflows.read`.
+   *
+   * @generated from field: google.protobuf.Struct input = 6;
+   */
+  input?: JsonObject | undefined;
 };
 
 /**
@@ -442,6 +466,76 @@ export type StepWaiting = Message<"flowkeep.v1.StepWaiting"> & {
  */
 export const StepWaitingSchema: GenMessage<StepWaiting> = /*@__PURE__*/
   messageDesc(file_flowkeep_v1_event, 5);
+
+/**
+ * Somebody changed what a step is to be called with that a breakpoint holds.
+ *
+ * @generated from message flowkeep.v1.StepEdited
+ */
+export type StepEdited = Message<"flowkeep.v1.StepEdited"> & {
+  /**
+   * Output only. Path of the step.
+   *
+   * @generated from field: string path = 1;
+   */
+  path: string;
+
+  /**
+   * Output only. The verified subject that changed it.
+   *
+   * @generated from field: string edited_by = 2;
+   */
+  editedBy: string;
+
+  /**
+   * Output only. What the handler is to be called with. Needs the permission `workflows.read`.
+   *
+   * @generated from field: google.protobuf.Struct input = 3;
+   */
+  input?: JsonObject | undefined;
+
+  /**
+   * Output only. Number of the whole run of the step, from 1.
+   *
+   * @generated from field: int32 iteration = 4;
+   */
+  iteration: number;
+};
+
+/**
+ * Describes the message flowkeep.v1.StepEdited.
+ * Use `create(StepEditedSchema)` to create a new message.
+ */
+export const StepEditedSchema: GenMessage<StepEdited> = /*@__PURE__*/
+  messageDesc(file_flowkeep_v1_event, 6);
+
+/**
+ * The execution is held before other steps than so far.
+ *
+ * @generated from message flowkeep.v1.BreakpointsSet
+ */
+export type BreakpointsSet = Message<"flowkeep.v1.BreakpointsSet"> & {
+  /**
+   * Output only. The verified subject that set them.
+   *
+   * @generated from field: string set_by = 1;
+   */
+  setBy: string;
+
+  /**
+   * Output only. All breakpoints that it has from here on.
+   *
+   * @generated from field: repeated flowkeep.v1.Breakpoint breakpoints = 2;
+   */
+  breakpoints: Breakpoint[];
+};
+
+/**
+ * Describes the message flowkeep.v1.BreakpointsSet.
+ * Use `create(BreakpointsSetSchema)` to create a new message.
+ */
+export const BreakpointsSetSchema: GenMessage<BreakpointsSet> = /*@__PURE__*/
+  messageDesc(file_flowkeep_v1_event, 7);
 
 /**
  * An attempt failed and another one follows.
@@ -506,7 +600,7 @@ export type StepRetrying = Message<"flowkeep.v1.StepRetrying"> & {
  * Use `create(StepRetryingSchema)` to create a new message.
  */
 export const StepRetryingSchema: GenMessage<StepRetrying> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_event, 6);
+  messageDesc(file_flowkeep_v1_event, 8);
 
 /**
  * A step completed.
@@ -562,7 +656,7 @@ export type StepCompleted = Message<"flowkeep.v1.StepCompleted"> & {
  * Use `create(StepCompletedSchema)` to create a new message.
  */
 export const StepCompletedSchema: GenMessage<StepCompleted> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_event, 7);
+  messageDesc(file_flowkeep_v1_event, 9);
 
 /**
  * A step failed for good.
@@ -635,7 +729,7 @@ export type StepFailed = Message<"flowkeep.v1.StepFailed"> & {
  * Use `create(StepFailedSchema)` to create a new message.
  */
 export const StepFailedSchema: GenMessage<StepFailed> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_event, 8);
+  messageDesc(file_flowkeep_v1_event, 10);
 
 /**
  * A step was skipped.
@@ -670,7 +764,7 @@ export type StepSkipped = Message<"flowkeep.v1.StepSkipped"> & {
  * Use `create(StepSkippedSchema)` to create a new message.
  */
 export const StepSkippedSchema: GenMessage<StepSkipped> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_event, 9);
+  messageDesc(file_flowkeep_v1_event, 11);
 
 /**
  * A step that had started was cancelled.
@@ -720,7 +814,7 @@ export type StepCancelled = Message<"flowkeep.v1.StepCancelled"> & {
  * Use `create(StepCancelledSchema)` to create a new message.
  */
 export const StepCancelledSchema: GenMessage<StepCancelled> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_event, 10);
+  messageDesc(file_flowkeep_v1_event, 12);
 
 /**
  * Variables were assigned.
@@ -755,7 +849,7 @@ export type VariablesAssigned = Message<"flowkeep.v1.VariablesAssigned"> & {
  * Use `create(VariablesAssignedSchema)` to create a new message.
  */
 export const VariablesAssignedSchema: GenMessage<VariablesAssigned> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_event, 11);
+  messageDesc(file_flowkeep_v1_event, 13);
 
 /**
  * The execution was paused.
@@ -790,6 +884,14 @@ export type ExecutionPaused = Message<"flowkeep.v1.ExecutionPaused"> & {
    * @generated from field: bool stop_deadline = 4;
    */
   stopDeadline: boolean;
+
+  /**
+   * Output only. Path of the step that is held, where the execution paused itself: at a breakpoint, or after the step
+   * that it was to make.
+   *
+   * @generated from field: string step_path = 5;
+   */
+  stepPath: string;
 };
 
 /**
@@ -797,7 +899,7 @@ export type ExecutionPaused = Message<"flowkeep.v1.ExecutionPaused"> & {
  * Use `create(ExecutionPausedSchema)` to create a new message.
  */
 export const ExecutionPausedSchema: GenMessage<ExecutionPaused> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_event, 12);
+  messageDesc(file_flowkeep_v1_event, 14);
 
 /**
  * The execution was resumed.
@@ -825,6 +927,20 @@ export type ExecutionResumed = Message<"flowkeep.v1.ExecutionResumed"> & {
    * @generated from field: google.protobuf.Timestamp deadline_time = 3;
    */
   deadlineTime?: Timestamp | undefined;
+
+  /**
+   * Output only. Whether it is paused again before the next step that begins.
+   *
+   * @generated from field: bool step_over = 4;
+   */
+  stepOver: boolean;
+
+  /**
+   * Output only. Path of the step before which it is paused again.
+   *
+   * @generated from field: string run_to = 5;
+   */
+  runTo: string;
 };
 
 /**
@@ -832,7 +948,7 @@ export type ExecutionResumed = Message<"flowkeep.v1.ExecutionResumed"> & {
  * Use `create(ExecutionResumedSchema)` to create a new message.
  */
 export const ExecutionResumedSchema: GenMessage<ExecutionResumed> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_event, 13);
+  messageDesc(file_flowkeep_v1_event, 15);
 
 /**
  * A signal arrived. It is kept until a step takes it, whose end names its id.
@@ -881,7 +997,7 @@ export type SignalReceived = Message<"flowkeep.v1.SignalReceived"> & {
  * Use `create(SignalReceivedSchema)` to create a new message.
  */
 export const SignalReceivedSchema: GenMessage<SignalReceived> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_event, 14);
+  messageDesc(file_flowkeep_v1_event, 16);
 
 /**
  * Cancel was asked for.
@@ -916,7 +1032,7 @@ export type ExecutionCancelling = Message<"flowkeep.v1.ExecutionCancelling"> & {
  * Use `create(ExecutionCancellingSchema)` to create a new message.
  */
 export const ExecutionCancellingSchema: GenMessage<ExecutionCancelling> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_event, 15);
+  messageDesc(file_flowkeep_v1_event, 17);
 
 /**
  * The execution ended.
@@ -960,7 +1076,7 @@ export type ExecutionFinished = Message<"flowkeep.v1.ExecutionFinished"> & {
  * Use `create(ExecutionFinishedSchema)` to create a new message.
  */
 export const ExecutionFinishedSchema: GenMessage<ExecutionFinished> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_event, 16);
+  messageDesc(file_flowkeep_v1_event, 18);
 
 /**
  * The execution goes on after its end, in another run: the first event of the run, behind `finished` of the one before.
@@ -1011,7 +1127,7 @@ export type ExecutionReopened = Message<"flowkeep.v1.ExecutionReopened"> & {
  * Use `create(ExecutionReopenedSchema)` to create a new message.
  */
 export const ExecutionReopenedSchema: GenMessage<ExecutionReopened> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_event, 17);
+  messageDesc(file_flowkeep_v1_event, 19);
 
 /**
  * What one iteration of a step has in place of what its definition says.
@@ -1060,5 +1176,5 @@ export type StepEdit = Message<"flowkeep.v1.StepEdit"> & {
  * Use `create(StepEditSchema)` to create a new message.
  */
 export const StepEditSchema: GenMessage<StepEdit> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_event, 18);
+  messageDesc(file_flowkeep_v1_event, 20);
 

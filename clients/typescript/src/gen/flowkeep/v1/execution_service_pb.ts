@@ -8,7 +8,7 @@ import type { CompareExecutionsRequestSchema, CompareExecutionsResponseSchema } 
 import { file_flowkeep_v1_comparison } from "./comparison_pb.js";
 import type { ExecutionEvent } from "./event_pb.js";
 import { file_flowkeep_v1_event } from "./event_pb.js";
-import type { Execution, Execution_State, ExecutionView, StepExecution, StepExecution_State, StepView } from "./execution_pb.js";
+import type { Breakpoint, Execution, Execution_State, ExecutionView, StepExecution, StepExecution_State, StepView } from "./execution_pb.js";
 import { file_flowkeep_v1_execution } from "./execution_pb.js";
 import type { ExplainExecutionRequestSchema, ExplainExecutionResponseSchema } from "./explanation_pb.js";
 import { file_flowkeep_v1_explanation } from "./explanation_pb.js";
@@ -22,7 +22,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file flowkeep/v1/execution_service.proto.
  */
 export const file_flowkeep_v1_execution_service: GenFile = /*@__PURE__*/
-  fileDesc("CiNmbG93a2VlcC92MS9leGVjdXRpb25fc2VydmljZS5wcm90bxILZmxvd2tlZXAudjEizwQKDkV4ZWN1dGVSZXF1ZXN0EhwKCHdvcmtmbG93GAEgASgJQgq6SAdyBRABGIABEhkKCHJldmlzaW9uGAIgASgFQge6SAQaAigAEiYKBWlucHV0GAMgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIcCgpyZXF1ZXN0X2lkGAQgASgJQgi6SAVyAxiAARIhCgR0YWdzGAUgAygJQhO6SBCSAQ0QIBgBIgdyBRABGIABElEKBmxhYmVscxgGIAMoCzInLmZsb3drZWVwLnYxLkV4ZWN1dGVSZXF1ZXN0LkxhYmVsc0VudHJ5Qhi6SBWaARIQICIHcgUQARiAASoFcgMYgAgSKQoIcHJpb3JpdHkYByABKAVCErpIDxoNGGQonP//////////AUgAiAEBEiAKDmNvcnJlbGF0aW9uX2lkGAggASgJQgi6SAVyAxiAAhI/CgtzdGFydF9kZWxheRgJIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIPukgMqgEJIgUIgOeEDzIAEjwKB3RpbWVvdXQYCiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CELpIDaoBCiIGCICGsJYBKgASDAoEd2FpdBgLIAEoCBIyCgR2aWV3GAwgASgOMhouZmxvd2tlZXAudjEuRXhlY3V0aW9uVmlld0IIukgFggECEAEaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUILCglfcHJpb3JpdHkiTQoPRXhlY3V0ZVJlc3BvbnNlEikKCWV4ZWN1dGlvbhgBIAEoCzIWLmZsb3drZWVwLnYxLkV4ZWN1dGlvbhIPCgdjcmVhdGVkGAIgASgIIlYKE0JhdGNoRXhlY3V0ZVJlcXVlc3QSPwoIcmVxdWVzdHMYASADKAsyGy5mbG93a2VlcC52MS5FeGVjdXRlUmVxdWVzdEIQukgNkgEKCAEQ6AciA9gBAyK9AQoUQmF0Y2hFeGVjdXRlUmVzcG9uc2USOQoHcmVzdWx0cxgBIAMoCzIoLmZsb3drZWVwLnYxLkJhdGNoRXhlY3V0ZVJlc3BvbnNlLlJlc3VsdBpqCgZSZXN1bHQSMAoIcmVzcG9uc2UYASABKAsyHC5mbG93a2VlcC52MS5FeGVjdXRlUmVzcG9uc2VIABIjCgVlcnJvchgCIAEoCzISLmdvb2dsZS5ycGMuU3RhdHVzSABCCQoHb3V0Y29tZSKCAQoTR2V0RXhlY3V0aW9uUmVxdWVzdBIeCgxleGVjdXRpb25faWQYASABKAlCCLpIBXIDsAEBEjIKBHZpZXcYAiABKA4yGi5mbG93a2VlcC52MS5FeGVjdXRpb25WaWV3Qgi6SAWCAQIQARIXCgZhdF9zZXEYAyABKANCB7pIBCICKAAiQQoUR2V0RXhlY3V0aW9uUmVzcG9uc2USKQoJZXhlY3V0aW9uGAEgASgLMhYuZmxvd2tlZXAudjEuRXhlY3V0aW9uIuYCChVMaXN0RXhlY3V0aW9uc1JlcXVlc3QSGgoJcGFnZV9zaXplGAEgASgFQge6SAQaAigAEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGIAIEiwKBmZpbHRlchgDIAEoCzIcLmZsb3drZWVwLnYxLkV4ZWN1dGlvbkZpbHRlchJBCgVvcmRlchgEIAEoDjIoLmZsb3drZWVwLnYxLkxpc3RFeGVjdXRpb25zUmVxdWVzdC5PcmRlckIIukgFggECEAESEwoLY291bnRfdG90YWwYBSABKAgSMgoEdmlldxgGIAEoDjIaLmZsb3drZWVwLnYxLkV4ZWN1dGlvblZpZXdCCLpIBYIBAhABIlkKBU9yZGVyEhUKEU9SREVSX1VOU1BFQ0lGSUVEEAASEAoMT1JERVJfTkVXRVNUEAESEQoNT1JERVJfTE9OR0VTVBACEhQKEE9SREVSX0xBU1RfRU5ERUQQAyKXBAoPRXhlY3V0aW9uRmlsdGVyEhoKCHdvcmtmbG93GAEgASgJQgi6SAVyAxiAARJBCgZzdGF0ZXMYAiADKA4yHC5mbG93a2VlcC52MS5FeGVjdXRpb24uU3RhdGVCE7pIEJIBDRAJGAEiB4IBBBABIAASFwoFb3duZXIYAyABKAlCCLpIBXIDGIACEh0KBHRhZ3MYBCADKAlCD7pIDJIBCRAgIgVyAxiAARJQCgZsYWJlbHMYBSADKAsyKC5mbG93a2VlcC52MS5FeGVjdXRpb25GaWx0ZXIuTGFiZWxzRW50cnlCFrpIE5oBEBAgIgVyAxiAASoFcgMYgAgSIAoOY29ycmVsYXRpb25faWQYBiABKAlCCLpIBXIDGIACEisKC2NyZWF0ZV90aW1lGAcgASgLMhYuZmxvd2tlZXAudjEuVGltZVJhbmdlEigKCGVuZF90aW1lGAggASgLMhYuZmxvd2tlZXAudjEuVGltZVJhbmdlEkkKE2V4ZWN1dGlvbl9pZF9wcmVmaXgYCSABKAlCLLpIKXInMiVeKFswLTlBLUZhLWZdezh9WzAtOUEtRmEtZi1dezAsMjh9KT8kEigKE3NvdXJjZV9leGVjdXRpb25faWQYCiABKAlCC7pICHIDsAEB2AEBGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiaQoJVGltZVJhbmdlEi4KCnN0YXJ0X3RpbWUYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJxChZMaXN0RXhlY3V0aW9uc1Jlc3BvbnNlEioKCmV4ZWN1dGlvbnMYASADKAsyFi5mbG93a2VlcC52MS5FeGVjdXRpb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhIKCnRvdGFsX3NpemUYAyABKAUi/QEKEExpc3RTdGVwc1JlcXVlc3QSHgoMZXhlY3V0aW9uX2lkGAEgASgJQgi6SAVyA7ABARIaCglwYWdlX3NpemUYAiABKAVCB7pIBBoCKAASHAoKcGFnZV90b2tlbhgDIAEoCUIIukgFcgMYgEASRQoGc3RhdGVzGAQgAygOMiAuZmxvd2tlZXAudjEuU3RlcEV4ZWN1dGlvbi5TdGF0ZUITukgQkgENEAgYASIHggEEEAEgABIZCgdoYW5kbGVyGAUgASgJQgi6SAVyAxiAARItCgR2aWV3GAYgASgOMhUuZmxvd2tlZXAudjEuU3RlcFZpZXdCCLpIBYIBAhABIogBChFMaXN0U3RlcHNSZXNwb25zZRIpCgVzdGVwcxgBIAMoCzIaLmZsb3drZWVwLnYxLlN0ZXBFeGVjdXRpb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhIKCnVucmVhZGFibGUYAyADKAkSGwoTZGVmaW5pdGlvbl93aXRoaGVsZBgEIAEoCCJmCg5HZXRTdGVwUmVxdWVzdBIeCgxleGVjdXRpb25faWQYASABKAlCCLpIBXIDsAEBEhgKBHBhdGgYAiABKAlCCrpIB3IFEAEYgAgSGgoJaXRlcmF0aW9uGAMgASgFQge6SAQaAigAImwKD0dldFN0ZXBSZXNwb25zZRIoCgRzdGVwGAEgASgLMhouZmxvd2tlZXAudjEuU3RlcEV4ZWN1dGlvbhISCgp1bnJlYWRhYmxlGAIgAygJEhsKE2RlZmluaXRpb25fd2l0aGhlbGQYAyABKAgiZwoNQ2FuY2VsUmVxdWVzdBIeCgxleGVjdXRpb25faWQYASABKAlCCLpIBXIDsAEBEhgKBnJlYXNvbhgCIAEoCUIIukgFcgMYgAgSHAoKcmVxdWVzdF9pZBgDIAEoCUIIukgFcgMYgAEivgMKDFJldHJ5UmVxdWVzdBIeCgxleGVjdXRpb25faWQYASABKAlCCLpIBXIDsAEBEhgKBnJlYXNvbhgCIAEoCUIIukgFcgMYgAgSHAoKcmVxdWVzdF9pZBgDIAEoCUIIukgFcgMYgAESPAoHdGltZW91dBgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIQukgNqgEKIgYIgIawlgEqABI1CgRlZGl0GAUgASgLMiUuZmxvd2tlZXAudjEuUmV0cnlSZXF1ZXN0LkVkaXRlZElucHV0SAASNQoEc2tpcBgGIAEoCzIlLmZsb3drZWVwLnYxLlJldHJ5UmVxdWVzdC5Ta2lwcGVkU3RlcEgAGk8KC0VkaXRlZElucHV0EhgKBHBhdGgYASABKAlCCrpIB3IFEAEYgAgSJgoFaW5wdXQYAiABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0Gk8KC1NraXBwZWRTdGVwEhgKBHBhdGgYASABKAlCCrpIB3IFEAEYgAgSJgoGb3V0cHV0GAIgASgLMhYuZ29vZ2xlLnByb3RvYnVmLlZhbHVlQggKBmNoYW5nZSI6Cg1SZXRyeVJlc3BvbnNlEikKCWV4ZWN1dGlvbhgBIAEoCzIWLmZsb3drZWVwLnYxLkV4ZWN1dGlvbiLAAQoURm9ya0V4ZWN1dGlvblJlcXVlc3QSHgoMZXhlY3V0aW9uX2lkGAEgASgJQgi6SAVyA7ABARIcCgpyZXF1ZXN0X2lkGAIgASgJQgi6SAVyAxiAARImCgVpbnB1dBgDIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSHgoIcmV2aXNpb24YBCABKAVCB7pIBBoCKABIAIgBARIVCg12YWxpZGF0ZV9vbmx5GAUgASgIQgsKCV9yZXZpc2lvbiKhAgoVRm9ya0V4ZWN1dGlvblJlc3BvbnNlEikKCWV4ZWN1dGlvbhgBIAEoCzIWLmZsb3drZWVwLnYxLkV4ZWN1dGlvbhIPCgdjcmVhdGVkGAIgASgIEjgKBmNoZWNrcxgDIAMoCzIoLmZsb3drZWVwLnYxLkZvcmtFeGVjdXRpb25SZXNwb25zZS5DaGVjaxqRAQoFQ2hlY2sSOwoEa2luZBgBIAEoDjItLmZsb3drZWVwLnYxLkZvcmtFeGVjdXRpb25SZXNwb25zZS5DaGVjay5LaW5kEgwKBHBhdGgYAiABKAkSDwoHbWVzc2FnZRgDIAEoCSIsCgRLaW5kEhQKEEtJTkRfVU5TUEVDSUZJRUQQABIOCgpLSU5EX0lOUFVUEAEi7wMKDkNhbmNlbFJlc3BvbnNlEikKCWV4ZWN1dGlvbhgBIAEoCzIWLmZsb3drZWVwLnYxLkV4ZWN1dGlvbhI2CgVzdGVwcxgCIAMoCzInLmZsb3drZWVwLnYxLkNhbmNlbFJlc3BvbnNlLlN0ZXBSZWNlaXB0EhUKDXN0ZXBzX29taXR0ZWQYAyABKAga4gIKC1N0ZXBSZWNlaXB0EgwKBHBhdGgYASABKAkSPgoGZWZmZWN0GAIgASgOMi4uZmxvd2tlZXAudjEuQ2FuY2VsUmVzcG9uc2UuU3RlcFJlY2VpcHQuRWZmZWN0Ei8KBXN0YXRlGAMgASgOMiAuZmxvd2tlZXAudjEuU3RlcEV4ZWN1dGlvbi5TdGF0ZRIRCglpdGVyYXRpb24YBCABKAUiwAEKBkVmZmVjdBIWChJFRkZFQ1RfVU5TUEVDSUZJRUQQABIYChRFRkZFQ1RfQUxSRUFEWV9FTkRFRBABEhgKFEVGRkVDVF9ORVZFUl9TVEFSVEVEEAISFwoTRUZGRUNUX1dBSVRfUkVNT1ZFRBADEhMKD0VGRkVDVF9TVE9QUElORxAEEhIKDkVGRkVDVF9TVE9QUEVEEAUSEgoORUZGRUNUX1VOS05PV04QBhIUChBFRkZFQ1RfQ09NUExFVEVEEAciiwEKDFBhdXNlUmVxdWVzdBIeCgxleGVjdXRpb25faWQYASABKAlCCLpIBXIDsAEBEhgKBnJlYXNvbhgCIAEoCUIIukgFcgMYgAgSDAoEaGFyZBgDIAEoCBIVCg1zdG9wX2RlYWRsaW5lGAQgASgIEhwKCnJlcXVlc3RfaWQYBSABKAlCCLpIBXIDGIABIjoKDVBhdXNlUmVzcG9uc2USKQoJZXhlY3V0aW9uGAEgASgLMhYuZmxvd2tlZXAudjEuRXhlY3V0aW9uImcKDVJlc3VtZVJlcXVlc3QSHgoMZXhlY3V0aW9uX2lkGAEgASgJQgi6SAVyA7ABARIYCgZyZWFzb24YAiABKAlCCLpIBXIDGIAIEhwKCnJlcXVlc3RfaWQYAyABKAlCCLpIBXIDGIABIjsKDlJlc3VtZVJlc3BvbnNlEikKCWV4ZWN1dGlvbhgBIAEoCzIWLmZsb3drZWVwLnYxLkV4ZWN1dGlvbiJqChBUZXJtaW5hdGVSZXF1ZXN0Eh4KDGV4ZWN1dGlvbl9pZBgBIAEoCUIIukgFcgOwAQESGAoGcmVhc29uGAIgASgJQgi6SAVyAxiACBIcCgpyZXF1ZXN0X2lkGAMgASgJQgi6SAVyAxiAASI+ChFUZXJtaW5hdGVSZXNwb25zZRIpCglleGVjdXRpb24YASABKAsyFi5mbG93a2VlcC52MS5FeGVjdXRpb24ixgIKFlNpZ25hbEV4ZWN1dGlvblJlcXVlc3QSIAoMZXhlY3V0aW9uX2lkGAEgASgJQgi6SAVyA7ABAUgAEkYKC2NvcnJlbGF0aW9uGAIgASgLMi8uZmxvd2tlZXAudjEuU2lnbmFsRXhlY3V0aW9uUmVxdWVzdC5Db3JyZWxhdGlvbkgAEhgKBG5hbWUYAyABKAlCCrpIB3IFEAEYgAESKAoHcGF5bG9hZBgEIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSHAoKcmVxdWVzdF9pZBgFIAEoCUIIukgFcgMYgAEaTwoLQ29ycmVsYXRpb24SHAoId29ya2Zsb3cYASABKAlCCrpIB3IFEAEYgAESIgoOY29ycmVsYXRpb25faWQYAiABKAlCCrpIB3IFEAEYgAJCDwoGdGFyZ2V0EgW6SAIIASJXChdTaWduYWxFeGVjdXRpb25SZXNwb25zZRIpCglleGVjdXRpb24YASABKAsyFi5mbG93a2VlcC52MS5FeGVjdXRpb24SEQoJc2lnbmFsX2lkGAIgASgJImUKFVdhdGNoRXhlY3V0aW9uUmVxdWVzdBIeCgxleGVjdXRpb25faWQYASABKAlCCLpIBXIDsAEBEhoKCWFmdGVyX3NlcRgCIAEoA0IHukgEIgIoABIQCghzbmFwc2hvdBgDIAEoCCLMAQoWV2F0Y2hFeGVjdXRpb25SZXNwb25zZRIpCgZldmVudHMYASABKAsyFy5mbG93a2VlcC52MS5FdmVudEJhdGNoSAASKQoIYm9va21hcmsYAiABKAsyFS5mbG93a2VlcC52MS5Cb29rbWFya0gAEikKCHNuYXBzaG90GAMgASgLMhUuZmxvd2tlZXAudjEuU25hcHNob3RIABIpCgZvdXRwdXQYBCABKAsyFy5mbG93a2VlcC52MS5TdGVwT3V0cHV0SABCBgoEa2luZCI5CgpFdmVudEJhdGNoEisKBmV2ZW50cxgBIAMoCzIbLmZsb3drZWVwLnYxLkV4ZWN1dGlvbkV2ZW50IhcKCEJvb2ttYXJrEgsKA3NlcRgBIAEoAyJCCghTbmFwc2hvdBILCgNzZXEYASABKAMSKQoJZXhlY3V0aW9uGAIgASgLMhYuZmxvd2tlZXAudjEuRXhlY3V0aW9uIkwKClN0ZXBPdXRwdXQSDAoEcGF0aBgBIAEoCRIPCgdhdHRlbXB0GAIgASgFEgwKBHRleHQYAyABKAkSEQoJaXRlcmF0aW9uGAQgASgFMpkKChBFeGVjdXRpb25TZXJ2aWNlEkQKB0V4ZWN1dGUSGy5mbG93a2VlcC52MS5FeGVjdXRlUmVxdWVzdBocLmZsb3drZWVwLnYxLkV4ZWN1dGVSZXNwb25zZRJTCgxCYXRjaEV4ZWN1dGUSIC5mbG93a2VlcC52MS5CYXRjaEV4ZWN1dGVSZXF1ZXN0GiEuZmxvd2tlZXAudjEuQmF0Y2hFeGVjdXRlUmVzcG9uc2USUwoMR2V0RXhlY3V0aW9uEiAuZmxvd2tlZXAudjEuR2V0RXhlY3V0aW9uUmVxdWVzdBohLmZsb3drZWVwLnYxLkdldEV4ZWN1dGlvblJlc3BvbnNlElkKDkxpc3RFeGVjdXRpb25zEiIuZmxvd2tlZXAudjEuTGlzdEV4ZWN1dGlvbnNSZXF1ZXN0GiMuZmxvd2tlZXAudjEuTGlzdEV4ZWN1dGlvbnNSZXNwb25zZRJKCglMaXN0U3RlcHMSHS5mbG93a2VlcC52MS5MaXN0U3RlcHNSZXF1ZXN0Gh4uZmxvd2tlZXAudjEuTGlzdFN0ZXBzUmVzcG9uc2USRAoHR2V0U3RlcBIbLmZsb3drZWVwLnYxLkdldFN0ZXBSZXF1ZXN0GhwuZmxvd2tlZXAudjEuR2V0U3RlcFJlc3BvbnNlEmIKEUNvbXBhcmVFeGVjdXRpb25zEiUuZmxvd2tlZXAudjEuQ29tcGFyZUV4ZWN1dGlvbnNSZXF1ZXN0GiYuZmxvd2tlZXAudjEuQ29tcGFyZUV4ZWN1dGlvbnNSZXNwb25zZRJfChBFeHBsYWluRXhlY3V0aW9uEiQuZmxvd2tlZXAudjEuRXhwbGFpbkV4ZWN1dGlvblJlcXVlc3QaJS5mbG93a2VlcC52MS5FeHBsYWluRXhlY3V0aW9uUmVzcG9uc2USQQoGQ2FuY2VsEhouZmxvd2tlZXAudjEuQ2FuY2VsUmVxdWVzdBobLmZsb3drZWVwLnYxLkNhbmNlbFJlc3BvbnNlEj4KBVBhdXNlEhkuZmxvd2tlZXAudjEuUGF1c2VSZXF1ZXN0GhouZmxvd2tlZXAudjEuUGF1c2VSZXNwb25zZRJBCgZSZXN1bWUSGi5mbG93a2VlcC52MS5SZXN1bWVSZXF1ZXN0GhsuZmxvd2tlZXAudjEuUmVzdW1lUmVzcG9uc2USSgoJVGVybWluYXRlEh0uZmxvd2tlZXAudjEuVGVybWluYXRlUmVxdWVzdBoeLmZsb3drZWVwLnYxLlRlcm1pbmF0ZVJlc3BvbnNlElwKD1NpZ25hbEV4ZWN1dGlvbhIjLmZsb3drZWVwLnYxLlNpZ25hbEV4ZWN1dGlvblJlcXVlc3QaJC5mbG93a2VlcC52MS5TaWduYWxFeGVjdXRpb25SZXNwb25zZRI+CgVSZXRyeRIZLmZsb3drZWVwLnYxLlJldHJ5UmVxdWVzdBoaLmZsb3drZWVwLnYxLlJldHJ5UmVzcG9uc2USVgoNRm9ya0V4ZWN1dGlvbhIhLmZsb3drZWVwLnYxLkZvcmtFeGVjdXRpb25SZXF1ZXN0GiIuZmxvd2tlZXAudjEuRm9ya0V4ZWN1dGlvblJlc3BvbnNlElsKDldhdGNoRXhlY3V0aW9uEiIuZmxvd2tlZXAudjEuV2F0Y2hFeGVjdXRpb25SZXF1ZXN0GiMuZmxvd2tlZXAudjEuV2F0Y2hFeGVjdXRpb25SZXNwb25zZTABQjIKD2Rldi5mbG93a2VlcC52MVABWh1mbG93a2VlcC5kZXYvZ28vdjE7Zmxvd2tlZXB2MWIGcHJvdG8z", [file_flowkeep_v1_comparison, file_flowkeep_v1_event, file_flowkeep_v1_execution, file_flowkeep_v1_explanation, file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp, file_google_rpc_status]);
+  fileDesc("CiNmbG93a2VlcC92MS9leGVjdXRpb25fc2VydmljZS5wcm90bxILZmxvd2tlZXAudjEihwUKDkV4ZWN1dGVSZXF1ZXN0EhwKCHdvcmtmbG93GAEgASgJQgq6SAdyBRABGIABEhkKCHJldmlzaW9uGAIgASgFQge6SAQaAigAEiYKBWlucHV0GAMgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIcCgpyZXF1ZXN0X2lkGAQgASgJQgi6SAVyAxiAARIhCgR0YWdzGAUgAygJQhO6SBCSAQ0QIBgBIgdyBRABGIABElEKBmxhYmVscxgGIAMoCzInLmZsb3drZWVwLnYxLkV4ZWN1dGVSZXF1ZXN0LkxhYmVsc0VudHJ5Qhi6SBWaARIQICIHcgUQARiAASoFcgMYgAgSKQoIcHJpb3JpdHkYByABKAVCErpIDxoNGGQonP//////////AUgAiAEBEiAKDmNvcnJlbGF0aW9uX2lkGAggASgJQgi6SAVyAxiAAhI/CgtzdGFydF9kZWxheRgJIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIPukgMqgEJIgUIgOeEDzIAEjwKB3RpbWVvdXQYCiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CELpIDaoBCiIGCICGsJYBKgASDAoEd2FpdBgLIAEoCBIyCgR2aWV3GAwgASgOMhouZmxvd2tlZXAudjEuRXhlY3V0aW9uVmlld0IIukgFggECEAESNgoLYnJlYWtwb2ludHMYECADKAsyFy5mbG93a2VlcC52MS5CcmVha3BvaW50Qgi6SAWSAQIQIBotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQgsKCV9wcmlvcml0eSJNCg9FeGVjdXRlUmVzcG9uc2USKQoJZXhlY3V0aW9uGAEgASgLMhYuZmxvd2tlZXAudjEuRXhlY3V0aW9uEg8KB2NyZWF0ZWQYAiABKAgiVgoTQmF0Y2hFeGVjdXRlUmVxdWVzdBI/CghyZXF1ZXN0cxgBIAMoCzIbLmZsb3drZWVwLnYxLkV4ZWN1dGVSZXF1ZXN0QhC6SA2SAQoIARDoByID2AEDIr0BChRCYXRjaEV4ZWN1dGVSZXNwb25zZRI5CgdyZXN1bHRzGAEgAygLMiguZmxvd2tlZXAudjEuQmF0Y2hFeGVjdXRlUmVzcG9uc2UuUmVzdWx0GmoKBlJlc3VsdBIwCghyZXNwb25zZRgBIAEoCzIcLmZsb3drZWVwLnYxLkV4ZWN1dGVSZXNwb25zZUgAEiMKBWVycm9yGAIgASgLMhIuZ29vZ2xlLnJwYy5TdGF0dXNIAEIJCgdvdXRjb21lIoIBChNHZXRFeGVjdXRpb25SZXF1ZXN0Eh4KDGV4ZWN1dGlvbl9pZBgBIAEoCUIIukgFcgOwAQESMgoEdmlldxgCIAEoDjIaLmZsb3drZWVwLnYxLkV4ZWN1dGlvblZpZXdCCLpIBYIBAhABEhcKBmF0X3NlcRgDIAEoA0IHukgEIgIoACJBChRHZXRFeGVjdXRpb25SZXNwb25zZRIpCglleGVjdXRpb24YASABKAsyFi5mbG93a2VlcC52MS5FeGVjdXRpb24i5gIKFUxpc3RFeGVjdXRpb25zUmVxdWVzdBIaCglwYWdlX3NpemUYASABKAVCB7pIBBoCKAASHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMYgAgSLAoGZmlsdGVyGAMgASgLMhwuZmxvd2tlZXAudjEuRXhlY3V0aW9uRmlsdGVyEkEKBW9yZGVyGAQgASgOMiguZmxvd2tlZXAudjEuTGlzdEV4ZWN1dGlvbnNSZXF1ZXN0Lk9yZGVyQgi6SAWCAQIQARITCgtjb3VudF90b3RhbBgFIAEoCBIyCgR2aWV3GAYgASgOMhouZmxvd2tlZXAudjEuRXhlY3V0aW9uVmlld0IIukgFggECEAEiWQoFT3JkZXISFQoRT1JERVJfVU5TUEVDSUZJRUQQABIQCgxPUkRFUl9ORVdFU1QQARIRCg1PUkRFUl9MT05HRVNUEAISFAoQT1JERVJfTEFTVF9FTkRFRBADIpcECg9FeGVjdXRpb25GaWx0ZXISGgoId29ya2Zsb3cYASABKAlCCLpIBXIDGIABEkEKBnN0YXRlcxgCIAMoDjIcLmZsb3drZWVwLnYxLkV4ZWN1dGlvbi5TdGF0ZUITukgQkgENEAkYASIHggEEEAEgABIXCgVvd25lchgDIAEoCUIIukgFcgMYgAISHQoEdGFncxgEIAMoCUIPukgMkgEJECAiBXIDGIABElAKBmxhYmVscxgFIAMoCzIoLmZsb3drZWVwLnYxLkV4ZWN1dGlvbkZpbHRlci5MYWJlbHNFbnRyeUIWukgTmgEQECAiBXIDGIABKgVyAxiACBIgCg5jb3JyZWxhdGlvbl9pZBgGIAEoCUIIukgFcgMYgAISKwoLY3JlYXRlX3RpbWUYByABKAsyFi5mbG93a2VlcC52MS5UaW1lUmFuZ2USKAoIZW5kX3RpbWUYCCABKAsyFi5mbG93a2VlcC52MS5UaW1lUmFuZ2USSQoTZXhlY3V0aW9uX2lkX3ByZWZpeBgJIAEoCUIsukgpcicyJV4oWzAtOUEtRmEtZl17OH1bMC05QS1GYS1mLV17MCwyOH0pPyQSKAoTc291cmNlX2V4ZWN1dGlvbl9pZBgKIAEoCUILukgIcgOwAQHYAQEaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJpCglUaW1lUmFuZ2USLgoKc3RhcnRfdGltZRgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kX3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wInEKFkxpc3RFeGVjdXRpb25zUmVzcG9uc2USKgoKZXhlY3V0aW9ucxgBIAMoCzIWLmZsb3drZWVwLnYxLkV4ZWN1dGlvbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSEgoKdG90YWxfc2l6ZRgDIAEoBSL9AQoQTGlzdFN0ZXBzUmVxdWVzdBIeCgxleGVjdXRpb25faWQYASABKAlCCLpIBXIDsAEBEhoKCXBhZ2Vfc2l6ZRgCIAEoBUIHukgEGgIoABIcCgpwYWdlX3Rva2VuGAMgASgJQgi6SAVyAxiAQBJFCgZzdGF0ZXMYBCADKA4yIC5mbG93a2VlcC52MS5TdGVwRXhlY3V0aW9uLlN0YXRlQhO6SBCSAQ0QCBgBIgeCAQQQASAAEhkKB2hhbmRsZXIYBSABKAlCCLpIBXIDGIABEi0KBHZpZXcYBiABKA4yFS5mbG93a2VlcC52MS5TdGVwVmlld0IIukgFggECEAEiiAEKEUxpc3RTdGVwc1Jlc3BvbnNlEikKBXN0ZXBzGAEgAygLMhouZmxvd2tlZXAudjEuU3RlcEV4ZWN1dGlvbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSEgoKdW5yZWFkYWJsZRgDIAMoCRIbChNkZWZpbml0aW9uX3dpdGhoZWxkGAQgASgIImYKDkdldFN0ZXBSZXF1ZXN0Eh4KDGV4ZWN1dGlvbl9pZBgBIAEoCUIIukgFcgOwAQESGAoEcGF0aBgCIAEoCUIKukgHcgUQARiACBIaCglpdGVyYXRpb24YAyABKAVCB7pIBBoCKAAibAoPR2V0U3RlcFJlc3BvbnNlEigKBHN0ZXAYASABKAsyGi5mbG93a2VlcC52MS5TdGVwRXhlY3V0aW9uEhIKCnVucmVhZGFibGUYAiADKAkSGwoTZGVmaW5pdGlvbl93aXRoaGVsZBgDIAEoCCJnCg1DYW5jZWxSZXF1ZXN0Eh4KDGV4ZWN1dGlvbl9pZBgBIAEoCUIIukgFcgOwAQESGAoGcmVhc29uGAIgASgJQgi6SAVyAxiACBIcCgpyZXF1ZXN0X2lkGAMgASgJQgi6SAVyAxiAASK+AwoMUmV0cnlSZXF1ZXN0Eh4KDGV4ZWN1dGlvbl9pZBgBIAEoCUIIukgFcgOwAQESGAoGcmVhc29uGAIgASgJQgi6SAVyAxiACBIcCgpyZXF1ZXN0X2lkGAMgASgJQgi6SAVyAxiAARI8Cgd0aW1lb3V0GAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQhC6SA2qAQoiBgiAhrCWASoAEjUKBGVkaXQYBSABKAsyJS5mbG93a2VlcC52MS5SZXRyeVJlcXVlc3QuRWRpdGVkSW5wdXRIABI1CgRza2lwGAYgASgLMiUuZmxvd2tlZXAudjEuUmV0cnlSZXF1ZXN0LlNraXBwZWRTdGVwSAAaTwoLRWRpdGVkSW5wdXQSGAoEcGF0aBgBIAEoCUIKukgHcgUQARiACBImCgVpbnB1dBgCIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QaTwoLU2tpcHBlZFN0ZXASGAoEcGF0aBgBIAEoCUIKukgHcgUQARiACBImCgZvdXRwdXQYAiABKAsyFi5nb29nbGUucHJvdG9idWYuVmFsdWVCCAoGY2hhbmdlIjoKDVJldHJ5UmVzcG9uc2USKQoJZXhlY3V0aW9uGAEgASgLMhYuZmxvd2tlZXAudjEuRXhlY3V0aW9uIsABChRGb3JrRXhlY3V0aW9uUmVxdWVzdBIeCgxleGVjdXRpb25faWQYASABKAlCCLpIBXIDsAEBEhwKCnJlcXVlc3RfaWQYAiABKAlCCLpIBXIDGIABEiYKBWlucHV0GAMgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIeCghyZXZpc2lvbhgEIAEoBUIHukgEGgIoAEgAiAEBEhUKDXZhbGlkYXRlX29ubHkYBSABKAhCCwoJX3JldmlzaW9uIqECChVGb3JrRXhlY3V0aW9uUmVzcG9uc2USKQoJZXhlY3V0aW9uGAEgASgLMhYuZmxvd2tlZXAudjEuRXhlY3V0aW9uEg8KB2NyZWF0ZWQYAiABKAgSOAoGY2hlY2tzGAMgAygLMiguZmxvd2tlZXAudjEuRm9ya0V4ZWN1dGlvblJlc3BvbnNlLkNoZWNrGpEBCgVDaGVjaxI7CgRraW5kGAEgASgOMi0uZmxvd2tlZXAudjEuRm9ya0V4ZWN1dGlvblJlc3BvbnNlLkNoZWNrLktpbmQSDAoEcGF0aBgCIAEoCRIPCgdtZXNzYWdlGAMgASgJIiwKBEtpbmQSFAoQS0lORF9VTlNQRUNJRklFRBAAEg4KCktJTkRfSU5QVVQQASLvAwoOQ2FuY2VsUmVzcG9uc2USKQoJZXhlY3V0aW9uGAEgASgLMhYuZmxvd2tlZXAudjEuRXhlY3V0aW9uEjYKBXN0ZXBzGAIgAygLMicuZmxvd2tlZXAudjEuQ2FuY2VsUmVzcG9uc2UuU3RlcFJlY2VpcHQSFQoNc3RlcHNfb21pdHRlZBgDIAEoCBriAgoLU3RlcFJlY2VpcHQSDAoEcGF0aBgBIAEoCRI+CgZlZmZlY3QYAiABKA4yLi5mbG93a2VlcC52MS5DYW5jZWxSZXNwb25zZS5TdGVwUmVjZWlwdC5FZmZlY3QSLwoFc3RhdGUYAyABKA4yIC5mbG93a2VlcC52MS5TdGVwRXhlY3V0aW9uLlN0YXRlEhEKCWl0ZXJhdGlvbhgEIAEoBSLAAQoGRWZmZWN0EhYKEkVGRkVDVF9VTlNQRUNJRklFRBAAEhgKFEVGRkVDVF9BTFJFQURZX0VOREVEEAESGAoURUZGRUNUX05FVkVSX1NUQVJURUQQAhIXChNFRkZFQ1RfV0FJVF9SRU1PVkVEEAMSEwoPRUZGRUNUX1NUT1BQSU5HEAQSEgoORUZGRUNUX1NUT1BQRUQQBRISCg5FRkZFQ1RfVU5LTk9XThAGEhQKEEVGRkVDVF9DT01QTEVURUQQByKLAQoMUGF1c2VSZXF1ZXN0Eh4KDGV4ZWN1dGlvbl9pZBgBIAEoCUIIukgFcgOwAQESGAoGcmVhc29uGAIgASgJQgi6SAVyAxiACBIMCgRoYXJkGAMgASgIEhUKDXN0b3BfZGVhZGxpbmUYBCABKAgSHAoKcmVxdWVzdF9pZBgFIAEoCUIIukgFcgMYgAEiOgoNUGF1c2VSZXNwb25zZRIpCglleGVjdXRpb24YASABKAsyFi5mbG93a2VlcC52MS5FeGVjdXRpb24iqwEKDVJlc3VtZVJlcXVlc3QSHgoMZXhlY3V0aW9uX2lkGAEgASgJQgi6SAVyA7ABARIYCgZyZWFzb24YAiABKAlCCLpIBXIDGIAIEhwKCnJlcXVlc3RfaWQYAyABKAlCCLpIBXIDGIABEhwKCXN0ZXBfb3ZlchgEIAEoCEIHukgEagIIAUgAEhwKBnJ1bl90bxgFIAEoCUIKukgHcgUQARiACEgAQgYKBGhhbHQiOwoOUmVzdW1lUmVzcG9uc2USKQoJZXhlY3V0aW9uGAEgASgLMhYuZmxvd2tlZXAudjEuRXhlY3V0aW9uIo0BChVTZXRCcmVha3BvaW50c1JlcXVlc3QSHgoMZXhlY3V0aW9uX2lkGAEgASgJQgi6SAVyA7ABARI2CgticmVha3BvaW50cxgCIAMoCzIXLmZsb3drZWVwLnYxLkJyZWFrcG9pbnRCCLpIBZIBAhAgEhwKCnJlcXVlc3RfaWQYAyABKAlCCLpIBXIDGIABIkMKFlNldEJyZWFrcG9pbnRzUmVzcG9uc2USKQoJZXhlY3V0aW9uGAEgASgLMhYuZmxvd2tlZXAudjEuRXhlY3V0aW9uIpYBChRFZGl0U3RlcElucHV0UmVxdWVzdBIeCgxleGVjdXRpb25faWQYASABKAlCCLpIBXIDsAEBEhgKBHBhdGgYAiABKAlCCrpIB3IFEAEYgAgSJgoFaW5wdXQYAyABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EhwKCnJlcXVlc3RfaWQYBCABKAlCCLpIBXIDGIABIkIKFUVkaXRTdGVwSW5wdXRSZXNwb25zZRIpCglleGVjdXRpb24YASABKAsyFi5mbG93a2VlcC52MS5FeGVjdXRpb24iagoQVGVybWluYXRlUmVxdWVzdBIeCgxleGVjdXRpb25faWQYASABKAlCCLpIBXIDsAEBEhgKBnJlYXNvbhgCIAEoCUIIukgFcgMYgAgSHAoKcmVxdWVzdF9pZBgDIAEoCUIIukgFcgMYgAEiPgoRVGVybWluYXRlUmVzcG9uc2USKQoJZXhlY3V0aW9uGAEgASgLMhYuZmxvd2tlZXAudjEuRXhlY3V0aW9uIsYCChZTaWduYWxFeGVjdXRpb25SZXF1ZXN0EiAKDGV4ZWN1dGlvbl9pZBgBIAEoCUIIukgFcgOwAQFIABJGCgtjb3JyZWxhdGlvbhgCIAEoCzIvLmZsb3drZWVwLnYxLlNpZ25hbEV4ZWN1dGlvblJlcXVlc3QuQ29ycmVsYXRpb25IABIYCgRuYW1lGAMgASgJQgq6SAdyBRABGIABEigKB3BheWxvYWQYBCABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EhwKCnJlcXVlc3RfaWQYBSABKAlCCLpIBXIDGIABGk8KC0NvcnJlbGF0aW9uEhwKCHdvcmtmbG93GAEgASgJQgq6SAdyBRABGIABEiIKDmNvcnJlbGF0aW9uX2lkGAIgASgJQgq6SAdyBRABGIACQg8KBnRhcmdldBIFukgCCAEiVwoXU2lnbmFsRXhlY3V0aW9uUmVzcG9uc2USKQoJZXhlY3V0aW9uGAEgASgLMhYuZmxvd2tlZXAudjEuRXhlY3V0aW9uEhEKCXNpZ25hbF9pZBgCIAEoCSJlChVXYXRjaEV4ZWN1dGlvblJlcXVlc3QSHgoMZXhlY3V0aW9uX2lkGAEgASgJQgi6SAVyA7ABARIaCglhZnRlcl9zZXEYAiABKANCB7pIBCICKAASEAoIc25hcHNob3QYAyABKAgizAEKFldhdGNoRXhlY3V0aW9uUmVzcG9uc2USKQoGZXZlbnRzGAEgASgLMhcuZmxvd2tlZXAudjEuRXZlbnRCYXRjaEgAEikKCGJvb2ttYXJrGAIgASgLMhUuZmxvd2tlZXAudjEuQm9va21hcmtIABIpCghzbmFwc2hvdBgDIAEoCzIVLmZsb3drZWVwLnYxLlNuYXBzaG90SAASKQoGb3V0cHV0GAQgASgLMhcuZmxvd2tlZXAudjEuU3RlcE91dHB1dEgAQgYKBGtpbmQiOQoKRXZlbnRCYXRjaBIrCgZldmVudHMYASADKAsyGy5mbG93a2VlcC52MS5FeGVjdXRpb25FdmVudCIXCghCb29rbWFyaxILCgNzZXEYASABKAMiQgoIU25hcHNob3QSCwoDc2VxGAEgASgDEikKCWV4ZWN1dGlvbhgCIAEoCzIWLmZsb3drZWVwLnYxLkV4ZWN1dGlvbiJMCgpTdGVwT3V0cHV0EgwKBHBhdGgYASABKAkSDwoHYXR0ZW1wdBgCIAEoBRIMCgR0ZXh0GAMgASgJEhEKCWl0ZXJhdGlvbhgEIAEoBTLMCwoQRXhlY3V0aW9uU2VydmljZRJECgdFeGVjdXRlEhsuZmxvd2tlZXAudjEuRXhlY3V0ZVJlcXVlc3QaHC5mbG93a2VlcC52MS5FeGVjdXRlUmVzcG9uc2USUwoMQmF0Y2hFeGVjdXRlEiAuZmxvd2tlZXAudjEuQmF0Y2hFeGVjdXRlUmVxdWVzdBohLmZsb3drZWVwLnYxLkJhdGNoRXhlY3V0ZVJlc3BvbnNlElMKDEdldEV4ZWN1dGlvbhIgLmZsb3drZWVwLnYxLkdldEV4ZWN1dGlvblJlcXVlc3QaIS5mbG93a2VlcC52MS5HZXRFeGVjdXRpb25SZXNwb25zZRJZCg5MaXN0RXhlY3V0aW9ucxIiLmZsb3drZWVwLnYxLkxpc3RFeGVjdXRpb25zUmVxdWVzdBojLmZsb3drZWVwLnYxLkxpc3RFeGVjdXRpb25zUmVzcG9uc2USSgoJTGlzdFN0ZXBzEh0uZmxvd2tlZXAudjEuTGlzdFN0ZXBzUmVxdWVzdBoeLmZsb3drZWVwLnYxLkxpc3RTdGVwc1Jlc3BvbnNlEkQKB0dldFN0ZXASGy5mbG93a2VlcC52MS5HZXRTdGVwUmVxdWVzdBocLmZsb3drZWVwLnYxLkdldFN0ZXBSZXNwb25zZRJiChFDb21wYXJlRXhlY3V0aW9ucxIlLmZsb3drZWVwLnYxLkNvbXBhcmVFeGVjdXRpb25zUmVxdWVzdBomLmZsb3drZWVwLnYxLkNvbXBhcmVFeGVjdXRpb25zUmVzcG9uc2USXwoQRXhwbGFpbkV4ZWN1dGlvbhIkLmZsb3drZWVwLnYxLkV4cGxhaW5FeGVjdXRpb25SZXF1ZXN0GiUuZmxvd2tlZXAudjEuRXhwbGFpbkV4ZWN1dGlvblJlc3BvbnNlEkEKBkNhbmNlbBIaLmZsb3drZWVwLnYxLkNhbmNlbFJlcXVlc3QaGy5mbG93a2VlcC52MS5DYW5jZWxSZXNwb25zZRI+CgVQYXVzZRIZLmZsb3drZWVwLnYxLlBhdXNlUmVxdWVzdBoaLmZsb3drZWVwLnYxLlBhdXNlUmVzcG9uc2USQQoGUmVzdW1lEhouZmxvd2tlZXAudjEuUmVzdW1lUmVxdWVzdBobLmZsb3drZWVwLnYxLlJlc3VtZVJlc3BvbnNlElkKDlNldEJyZWFrcG9pbnRzEiIuZmxvd2tlZXAudjEuU2V0QnJlYWtwb2ludHNSZXF1ZXN0GiMuZmxvd2tlZXAudjEuU2V0QnJlYWtwb2ludHNSZXNwb25zZRJWCg1FZGl0U3RlcElucHV0EiEuZmxvd2tlZXAudjEuRWRpdFN0ZXBJbnB1dFJlcXVlc3QaIi5mbG93a2VlcC52MS5FZGl0U3RlcElucHV0UmVzcG9uc2USSgoJVGVybWluYXRlEh0uZmxvd2tlZXAudjEuVGVybWluYXRlUmVxdWVzdBoeLmZsb3drZWVwLnYxLlRlcm1pbmF0ZVJlc3BvbnNlElwKD1NpZ25hbEV4ZWN1dGlvbhIjLmZsb3drZWVwLnYxLlNpZ25hbEV4ZWN1dGlvblJlcXVlc3QaJC5mbG93a2VlcC52MS5TaWduYWxFeGVjdXRpb25SZXNwb25zZRI+CgVSZXRyeRIZLmZsb3drZWVwLnYxLlJldHJ5UmVxdWVzdBoaLmZsb3drZWVwLnYxLlJldHJ5UmVzcG9uc2USVgoNRm9ya0V4ZWN1dGlvbhIhLmZsb3drZWVwLnYxLkZvcmtFeGVjdXRpb25SZXF1ZXN0GiIuZmxvd2tlZXAudjEuRm9ya0V4ZWN1dGlvblJlc3BvbnNlElsKDldhdGNoRXhlY3V0aW9uEiIuZmxvd2tlZXAudjEuV2F0Y2hFeGVjdXRpb25SZXF1ZXN0GiMuZmxvd2tlZXAudjEuV2F0Y2hFeGVjdXRpb25SZXNwb25zZTABQjIKD2Rldi5mbG93a2VlcC52MVABWh1mbG93a2VlcC5kZXYvZ28vdjE7Zmxvd2tlZXB2MWIGcHJvdG8z", [file_flowkeep_v1_comparison, file_flowkeep_v1_event, file_flowkeep_v1_execution, file_flowkeep_v1_explanation, file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp, file_google_rpc_status]);
 
 /**
  * Request of Execute.
@@ -119,6 +119,13 @@ export type ExecuteRequest = Message<"flowkeep.v1.ExecuteRequest"> & {
    * @generated from field: flowkeep.v1.ExecutionView view = 12;
    */
   view: ExecutionView;
+
+  /**
+   * Optional. Where the execution is held before steps begin, as by SetBreakpoints. At most 32.
+   *
+   * @generated from field: repeated flowkeep.v1.Breakpoint breakpoints = 16;
+   */
+  breakpoints: Breakpoint[];
 };
 
 /**
@@ -1303,6 +1310,29 @@ export type ResumeRequest = Message<"flowkeep.v1.ResumeRequest"> & {
    * @generated from field: string request_id = 3;
    */
   requestId: string;
+
+  /**
+   * Optional. How far it goes before it is paused again. Default: to the next breakpoint.
+   *
+   * @generated from oneof flowkeep.v1.ResumeRequest.halt
+   */
+  halt: {
+    /**
+     * To the next step that begins: whatever is held now begins. True, where it is given.
+     *
+     * @generated from field: bool step_over = 4;
+     */
+    value: boolean;
+    case: "stepOver";
+  } | {
+    /**
+     * To the step at this path, as in `Breakpoint.path`. At most 1,024 characters.
+     *
+     * @generated from field: string run_to = 5;
+     */
+    value: string;
+    case: "runTo";
+  } | { case: undefined; value?: undefined };
 };
 
 /**
@@ -1332,6 +1362,125 @@ export type ResumeResponse = Message<"flowkeep.v1.ResumeResponse"> & {
  */
 export const ResumeResponseSchema: GenMessage<ResumeResponse> = /*@__PURE__*/
   messageDesc(file_flowkeep_v1_execution_service, 23);
+
+/**
+ * Request of SetBreakpoints.
+ *
+ * @generated from message flowkeep.v1.SetBreakpointsRequest
+ */
+export type SetBreakpointsRequest = Message<"flowkeep.v1.SetBreakpointsRequest"> & {
+  /**
+   * Required. Id of the execution.
+   *
+   * @generated from field: string execution_id = 1;
+   */
+  executionId: string;
+
+  /**
+   * Optional. All breakpoints that it has from then on. None: it is held no more. At most 32.
+   *
+   * @generated from field: repeated flowkeep.v1.Breakpoint breakpoints = 2;
+   */
+  breakpoints: Breakpoint[];
+
+  /**
+   * Optional. Id of this request, as of `PauseRequest.request_id`. At most 128 characters.
+   *
+   * @generated from field: string request_id = 3;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message flowkeep.v1.SetBreakpointsRequest.
+ * Use `create(SetBreakpointsRequestSchema)` to create a new message.
+ */
+export const SetBreakpointsRequestSchema: GenMessage<SetBreakpointsRequest> = /*@__PURE__*/
+  messageDesc(file_flowkeep_v1_execution_service, 24);
+
+/**
+ * Response of SetBreakpoints.
+ *
+ * @generated from message flowkeep.v1.SetBreakpointsResponse
+ */
+export type SetBreakpointsResponse = Message<"flowkeep.v1.SetBreakpointsResponse"> & {
+  /**
+   * The execution after the request.
+   *
+   * @generated from field: flowkeep.v1.Execution execution = 1;
+   */
+  execution?: Execution | undefined;
+};
+
+/**
+ * Describes the message flowkeep.v1.SetBreakpointsResponse.
+ * Use `create(SetBreakpointsResponseSchema)` to create a new message.
+ */
+export const SetBreakpointsResponseSchema: GenMessage<SetBreakpointsResponse> = /*@__PURE__*/
+  messageDesc(file_flowkeep_v1_execution_service, 25);
+
+/**
+ * Request of EditStepInput.
+ *
+ * @generated from message flowkeep.v1.EditStepInputRequest
+ */
+export type EditStepInputRequest = Message<"flowkeep.v1.EditStepInputRequest"> & {
+  /**
+   * Required. Id of the execution.
+   *
+   * @generated from field: string execution_id = 1;
+   */
+  executionId: string;
+
+  /**
+   * Required. Path of a step that a breakpoint holds. At most 1,024 characters.
+   *
+   * @generated from field: string path = 2;
+   */
+  path: string;
+
+  /**
+   * Required. What its handler is called with instead. It must fit the handler's `params_schema`.
+   *
+   * @generated from field: google.protobuf.Struct input = 3;
+   */
+  input?: JsonObject | undefined;
+
+  /**
+   * Optional. Id of this request, as of `PauseRequest.request_id`. At most 128 characters.
+   *
+   * @generated from field: string request_id = 4;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message flowkeep.v1.EditStepInputRequest.
+ * Use `create(EditStepInputRequestSchema)` to create a new message.
+ */
+export const EditStepInputRequestSchema: GenMessage<EditStepInputRequest> = /*@__PURE__*/
+  messageDesc(file_flowkeep_v1_execution_service, 26);
+
+/**
+ * Response of EditStepInput.
+ *
+ * @generated from message flowkeep.v1.EditStepInputResponse
+ */
+export type EditStepInputResponse = Message<"flowkeep.v1.EditStepInputResponse"> & {
+  /**
+   * The execution after the request.
+   *
+   * @generated from field: flowkeep.v1.Execution execution = 1;
+   */
+  execution?: Execution | undefined;
+};
+
+/**
+ * Describes the message flowkeep.v1.EditStepInputResponse.
+ * Use `create(EditStepInputResponseSchema)` to create a new message.
+ */
+export const EditStepInputResponseSchema: GenMessage<EditStepInputResponse> = /*@__PURE__*/
+  messageDesc(file_flowkeep_v1_execution_service, 27);
 
 /**
  * Request of Terminate.
@@ -1366,7 +1515,7 @@ export type TerminateRequest = Message<"flowkeep.v1.TerminateRequest"> & {
  * Use `create(TerminateRequestSchema)` to create a new message.
  */
 export const TerminateRequestSchema: GenMessage<TerminateRequest> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 24);
+  messageDesc(file_flowkeep_v1_execution_service, 28);
 
 /**
  * Response of Terminate.
@@ -1387,7 +1536,7 @@ export type TerminateResponse = Message<"flowkeep.v1.TerminateResponse"> & {
  * Use `create(TerminateResponseSchema)` to create a new message.
  */
 export const TerminateResponseSchema: GenMessage<TerminateResponse> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 25);
+  messageDesc(file_flowkeep_v1_execution_service, 29);
 
 /**
  * Request of SignalExecution.
@@ -1449,7 +1598,7 @@ export type SignalExecutionRequest = Message<"flowkeep.v1.SignalExecutionRequest
  * Use `create(SignalExecutionRequestSchema)` to create a new message.
  */
 export const SignalExecutionRequestSchema: GenMessage<SignalExecutionRequest> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 26);
+  messageDesc(file_flowkeep_v1_execution_service, 30);
 
 /**
  * An execution, told by what it belongs to.
@@ -1477,7 +1626,7 @@ export type SignalExecutionRequest_Correlation = Message<"flowkeep.v1.SignalExec
  * Use `create(SignalExecutionRequest_CorrelationSchema)` to create a new message.
  */
 export const SignalExecutionRequest_CorrelationSchema: GenMessage<SignalExecutionRequest_Correlation> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 26, 0);
+  messageDesc(file_flowkeep_v1_execution_service, 30, 0);
 
 /**
  * Response of SignalExecution.
@@ -1505,7 +1654,7 @@ export type SignalExecutionResponse = Message<"flowkeep.v1.SignalExecutionRespon
  * Use `create(SignalExecutionResponseSchema)` to create a new message.
  */
 export const SignalExecutionResponseSchema: GenMessage<SignalExecutionResponse> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 27);
+  messageDesc(file_flowkeep_v1_execution_service, 31);
 
 /**
  * Request of WatchExecution.
@@ -1541,7 +1690,7 @@ export type WatchExecutionRequest = Message<"flowkeep.v1.WatchExecutionRequest">
  * Use `create(WatchExecutionRequestSchema)` to create a new message.
  */
 export const WatchExecutionRequestSchema: GenMessage<WatchExecutionRequest> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 28);
+  messageDesc(file_flowkeep_v1_execution_service, 32);
 
 /**
  * Response of WatchExecution.
@@ -1595,7 +1744,7 @@ export type WatchExecutionResponse = Message<"flowkeep.v1.WatchExecutionResponse
  * Use `create(WatchExecutionResponseSchema)` to create a new message.
  */
 export const WatchExecutionResponseSchema: GenMessage<WatchExecutionResponse> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 29);
+  messageDesc(file_flowkeep_v1_execution_service, 33);
 
 /**
  * The events of one or more whole transitions.
@@ -1616,7 +1765,7 @@ export type EventBatch = Message<"flowkeep.v1.EventBatch"> & {
  * Use `create(EventBatchSchema)` to create a new message.
  */
 export const EventBatchSchema: GenMessage<EventBatch> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 30);
+  messageDesc(file_flowkeep_v1_execution_service, 34);
 
 /**
  * A position up to which everything was sent.
@@ -1637,7 +1786,7 @@ export type Bookmark = Message<"flowkeep.v1.Bookmark"> & {
  * Use `create(BookmarkSchema)` to create a new message.
  */
 export const BookmarkSchema: GenMessage<Bookmark> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 31);
+  messageDesc(file_flowkeep_v1_execution_service, 35);
 
 /**
  * An execution as it stood at a seq.
@@ -1665,7 +1814,7 @@ export type Snapshot = Message<"flowkeep.v1.Snapshot"> & {
  * Use `create(SnapshotSchema)` to create a new message.
  */
 export const SnapshotSchema: GenMessage<Snapshot> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 32);
+  messageDesc(file_flowkeep_v1_execution_service, 36);
 
 /**
  * Output that a step gives while it runs, such as tokens of a model or lines of a log.
@@ -1707,7 +1856,7 @@ export type StepOutput = Message<"flowkeep.v1.StepOutput"> & {
  * Use `create(StepOutputSchema)` to create a new message.
  */
 export const StepOutputSchema: GenMessage<StepOutput> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_execution_service, 33);
+  messageDesc(file_flowkeep_v1_execution_service, 37);
 
 /**
  * Executes workflows, shows how they go, and stops them.
@@ -1839,6 +1988,31 @@ export const ExecutionService: GenService<{
     methodKind: "unary";
     input: typeof ResumeRequestSchema;
     output: typeof ResumeResponseSchema;
+  },
+  /**
+   * Holds an execution before steps from now on: it is paused when such a step is about to begin, whose `wait` then is a
+   * `breakpoint`, with the input that it is to be called with. Resume lets it go on. It is held before the first attempt
+   * of a step alone, and before one that is skipped not at all. Errors: NOT_FOUND; INVALID_ARGUMENT for a step that the
+   * definition does not have or a condition that cannot be; FAILED_PRECONDITION EXECUTION_FINISHED, EXECUTION_STATE.
+   *
+   * @generated from rpc flowkeep.v1.ExecutionService.SetBreakpoints
+   */
+  setBreakpoints: {
+    methodKind: "unary";
+    input: typeof SetBreakpointsRequestSchema;
+    output: typeof SetBreakpointsResponseSchema;
+  },
+  /**
+   * Changes what a step is to be called with that a breakpoint holds: in each attempt of it. Errors: NOT_FOUND;
+   * INVALID_ARGUMENT for an input that does not fit; FAILED_PRECONDITION EXECUTION_FINISHED, EXECUTION_STATE, and
+   * STEP_NOT_HELD for a step that no breakpoint holds, or whose parameters cannot be had.
+   *
+   * @generated from rpc flowkeep.v1.ExecutionService.EditStepInput
+   */
+  editStepInput: {
+    methodKind: "unary";
+    input: typeof EditStepInputRequestSchema;
+    output: typeof EditStepInputResponseSchema;
   },
   /**
    * Ends an execution at once as CANCELLED, with the failure code `TERMINATED`, without waiting for what runs: for

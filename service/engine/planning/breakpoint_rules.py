@@ -1,0 +1,142 @@
+"""How an execution is held before steps: at breakpoints, and after each step that somebody lets it make."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec.structs import replace
+
+from persistence.breakpoints import Breakpoint, Breakpoints, Halt, halted, setting
+from persistence.model import ExecutionState, Message, Pause, Step, StepState, Wait, WaitKind
+from service.engine import paths, payload
+from service.engine.definition import Call, Repeat
+from service.engine.expressions import ExpressionError, compile_condition
+from service.engine.planning import events
+from service.engine.planning.end_rules import EndRules
+from service.engine.planning.step_rules import WORK_OF_STEP
+
+EVERY = "*"
+"""Stands for every step in a breakpoint."""
+
+PARAMS = "params"
+"""What the condition of a breakpoint sees: what the step would be called with, null where the server runs it itself."""
+
+
+class BreakpointRules(EndRules):
+    """Holds the execution before a step, which waits for that long, and is due from the first moment on.
+
+    So to resume the execution is all that lets it go on. A step is held before its first attempt alone.
+    """
+
+    def set_breakpoints(self, message: Message) -> None:
+        """Hold the execution at other steps than so far."""
+        if self.draft.state.ending is not None:
+            return
+        points = points_of(message.body.get("breakpoints"))
+        self.draft.record(events.BreakpointsSet(message.sender, points))
+        self.draft.change(breakpoints=setting(message.sender, points))
+
+    def edit_input(self, message: Message) -> None:
+        """Let a step that is held be called with something else."""
+        step = self.draft.steps.get(str(message.body.get("path")))
+        given = message.body.get("input")
+        if step is None or not step.is_fixed or not step.waits_for(WaitKind.BREAKPOINT) or not isinstance(given, dict):
+            return
+        size = payload.size(given)
+        self.draft.charge(size)
+        self.allowance.count_value(given, size)
+        self.draft.put(replace(step, input=given))
+        self.draft.record(events.StepEdited(step.path, message.sender, given, step.iteration))
+
+    def holds(self, step: Step) -> bool:
+        """Hold the execution before a step, where it is to be; returns whether it is. Raises PutOffError."""
+        kept, action = self.draft.state.breakpoints, self.spec(step).action
+        if kept is None or isinstance(action, Repeat):
+            return False  # of what runs other steps, those are held
+        if not (is_named(kept, step.path) or kept.halt is Halt.NEXT):
+            return False
+        params = self._params(step)
+        if not self._is_hit(kept, step.path, params):
+            return False
+        size = payload.size(params)
+        if not self.draft.has_room(size):
+            return False  # it fails for that when it begins
+        self.draft.charge(size)
+        self.allowance.count(WORK_OF_STEP)
+        wait = Wait(WaitKind.BREAKPOINT, self.time, self.time, "is held before it begins")
+        self.draft.put(replace(step, state=StepState.WAITING, wait=wait, input=params, is_fixed=params is not None))
+        self.draft.record(events.StepWaiting(step.path, wait, step.iteration, input=params))
+        self.hold(Pause(kept.by, f"before step {step.path}", self.time), step.path)
+        return True
+
+    @abstractmethod
+    def go_in(self, step: Step) -> None:
+        """Begin a step that is neither skipped nor held. Raises PutOffError."""
+
+    def overdue(self, step: Step) -> None:
+        if step.waits_for(WaitKind.BREAKPOINT):
+            self.go_in(replace(step, wait=None))
+        else:
+            super().overdue(step)
+
+    def hold(self, pause: Pause, step_path: str = "") -> None:
+        """Let nothing begin from here on; of itself before the step at a path."""
+        state = self.draft.state
+        self.draft.record(events.Paused(pause.by, pause.reason, pause.is_hard, pause.stops_deadline, step_path))
+        breakpoints = halted(state.breakpoints) if step_path else state.breakpoints
+        self.draft.change(state=ExecutionState.PAUSED, pause=pause, breakpoints=breakpoints)
+
+    def _params(self, step: Step) -> Any:
+        """Return what the step would be called with; None where that cannot be had, because of which it will fail."""
+        action = self.spec(step).action
+        if not isinstance(action, Call):
+            return None
+        try:
+            return action.params.render(self.draft.variables(self.scope(step), attempt=1), self.allowance)
+        except ExpressionError:
+            return None
+
+    def _is_hit(self, kept: Breakpoints, path: str, params: Any) -> bool:
+        if kept.halt is Halt.NEXT or (kept.halt is Halt.STEP and _is_at(kept.step, path)):
+            return True
+        return any(_is_at(point.path, path) and self._is_true(point.condition, params) for point in kept.points)
+
+    def _is_true(self, condition: str, params: Any) -> bool:
+        """Return whether a condition holds; one that fails is taken as true: whoever set it will want to see why."""
+        if not condition:
+            return True
+        try:
+            compiled = compile_condition(condition, frozenset({PARAMS}))
+            return bool(compiled.spend({PARAMS: params}, self.allowance))
+        except ExpressionError:
+            return True
+
+
+def points_of(given: Any) -> tuple[Breakpoint, ...]:
+    """Return the breakpoints that a message brings; what is none is left out, as another version may have sent it."""
+    found = []
+    for each in given if isinstance(given, list) else ():
+        if isinstance(each, dict) and isinstance(each.get("path"), str) and each["path"]:
+            condition = each.get("condition")
+            found.append(Breakpoint(each["path"], condition if isinstance(condition, str) else ""))
+    return tuple(found)
+
+
+def halt_of(body: Mapping[str, Any]) -> tuple[Halt, str]:
+    """Return how far a message lets an execution go on, and to which step."""
+    if body.get("step_over") is True:
+        return Halt.NEXT, ""
+    step = body.get("run_to")
+    return (Halt.STEP, step) if isinstance(step, str) and step else (Halt.NONE, "")
+
+
+def _is_at(named: str, path: str) -> bool:
+    """Return whether a breakpoint that names a path, a place of the definition or any step is one of that at a path."""
+    return named in (path, paths.place(path), EVERY)
+
+
+def is_named(kept: Breakpoints, path: str) -> bool:
+    """Return whether any breakpoint is one of the step at a path."""
+    return any(_is_at(named, path) for named in (kept.step, *(point.path for point in kept.points)))

@@ -1,0 +1,98 @@
+"""Breakpoints from end to end: who is held where, shown and changed, whoever drives the execution on.
+
+Holds CA7 of the contract.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import flowkeep
+from flowkeep.payload import from_struct
+from tests.integration.stage import Served, Stage, ended, kinds, log, made, step
+
+State = flowkeep.Execution
+
+
+async def held(client: flowkeep.Client, execution_id: str) -> str:
+    """Wait until a breakpoint holds an execution, and return before which step."""
+    async for event in client.watch(execution_id):
+        if event.HasField("paused") and event.paused.step_path:
+            execution = await client.get_execution(execution_id)
+            if execution.state == State.STATE_PAUSED and execution.last_seq == event.seq:
+                return event.paused.step_path
+    raise AssertionError((await client.get_execution(execution_id)).failure)
+
+
+@pytest.mark.usefixtures("prompt")
+async def test_an_execution_is_held_changed_and_goes_on(client: flowkeep.Client, served: Served, stage: Stage) -> None:
+    name = await made(client, step("a"), step("b", params={"by": "${ 1 + 1 }"}), step("c"))
+    execution_id = (await client.execute(name, breakpoints={"b": "params.by == 2"})).execution_id
+    assert await held(client, execution_id) == "b"
+    assert stage.attempts("b") == []
+    found = (await client.get_step(execution_id, "b")).step
+    assert (from_struct(found.input), found.wait.WhichOneof("kind")) == ({"by": 2}, "breakpoint")
+    edited = await client.edit_step_input(execution_id, "b", {"by": 3}, request_id="e")
+    assert edited.last_seq == (await client.edit_step_input(execution_id, "b", {"by": 3}, request_id="e")).last_seq
+
+    await client.resume(execution_id, step_over=True)
+    assert await held(client, execution_id) == "c"
+    assert from_struct((await client.get_step(execution_id, "b")).step.input) == {"by": 3}
+    assert [each.path for each in (await client.set_breakpoints(execution_id)).breakpoints] == []
+    await client.resume(execution_id)
+    assert (await ended(client, execution_id)).state == State.STATE_COMPLETED
+    told = kinds(await log(client, execution_id))
+    assert told.index("breakpoints_set") < told.index("step_edited b") < told.index("step_started b")
+    # What was asked for is told once the execution has ended, too.
+    assert (await client.edit_step_input(execution_id, "b", {"by": 3}, request_id="e")).execution_id == execution_id
+
+
+@pytest.mark.usefixtures("prompt")
+async def test_whoever_takes_it_over_holds_it_and_calls_it_with_what_was_edited(
+    served: Served, serve: Any, stage: Stage
+) -> None:
+    client = served.client
+    execution_id = (await client.execute(await made(client, step("a"), step("b")), breakpoints=["*"])).execution_id
+    assert await held(client, execution_id) == "a"
+    await client.edit_step_input(execution_id, "a", {"by": 7})
+    await served.stop()
+    other = (await serve()).client
+    assert stage.attempts("a") == []
+    await other.resume(execution_id)
+    assert await held(other, execution_id) == "b"
+    await other.set_breakpoints(execution_id)
+    await other.resume(execution_id)
+    assert (await ended(other, execution_id)).state == State.STATE_COMPLETED
+    assert from_struct((await other.get_step(execution_id, "a")).step.input) == {"by": 7}
+
+
+@pytest.mark.usefixtures("prompt")
+async def test_what_cannot_be_is_named(client: flowkeep.Client, served: Served, stage: Stage) -> None:
+    inner = {"id": "e", "for_each": {"items": "[1]", "steps": [step("x")]}}
+    transform = {"id": "t", "handler": "transform", "params": {"value": 1}}
+    name = await made(client, step("a", params={"by": 1}), transform, inner)
+    points = {"b": "", "e": "", "e.x": "", "e[0].x": "", "a": "params.n +", "*": "input.n"}
+    with pytest.raises(flowkeep.InvalidArgumentError) as refused:
+        await client.execute(name, breakpoints=points)
+    fields = [violation.field for violation in refused.value.violations]
+    wrong_steps = ["breakpoints[0].path", "breakpoints[1].path"]
+    assert fields == [*wrong_steps, "breakpoints[4].condition", "breakpoints[5].condition"]
+
+    execution_id = (await client.execute(name, breakpoints=["a", "t"])).execution_id
+    await held(client, execution_id)
+    for path, reason in (("t", "STEP_NOT_HELD"), ("absent", "STEP_NOT_FOUND")):
+        with pytest.raises(flowkeep.FlowkeepError) as error:
+            await client.edit_step_input(execution_id, path, {})
+        assert error.value.reason == reason
+    with pytest.raises(flowkeep.InvalidArgumentError) as wrong:
+        await client.edit_step_input(execution_id, "a", {"by": "many"})
+    assert [violation.field for violation in wrong.value.violations] == ["input.by"]
+    await client.resume(execution_id)
+    assert await held(client, execution_id) == "t"
+    with pytest.raises(flowkeep.FailedPreconditionError, match="no handler"):
+        await client.edit_step_input(execution_id, "t", {})
+    await client.cancel(execution_id)
+    with pytest.raises(flowkeep.FailedPreconditionError, match="CANCELLED"):
+        await client.set_breakpoints(execution_id, ["a"])

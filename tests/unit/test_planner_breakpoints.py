@@ -1,0 +1,146 @@
+"""Breakpoints: an execution is held before a step, shown what that would be called with, and goes on as it is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from persistence.breakpoints import Breakpoint, Breakpoints, Halt
+from persistence.model import ExecutionState, WaitKind
+from service.engine.definition import Pause, RetryPolicy, Transform
+from service.engine.expressions import Template, compile_value
+from service.engine.parsing.sources import IN_PARAMS, VARIABLES
+from service.engine.planning import events
+from tests.unit.planner_checks import check
+from tests.unit.planner_definitions import each, graph, sequence, step
+from tests.unit.planner_programs import Driver, started, starts
+
+PAUSED, COMPLETED = ExecutionState.PAUSED, ExecutionState.COMPLETED
+
+
+def held(driver: Driver) -> dict[str, Any]:
+    """Return what each step that is held would be called with."""
+    return {path: row.input for path, row in driver.rows.items() if row.waits_for(WaitKind.BREAKPOINT)}
+
+
+def test_it_is_held_before_the_step_and_shows_its_input() -> None:
+    driver = started(sequence(step("a"), step("b", params={"n": "${ steps.a.output }"}), step("c")))
+    driver.set_breakpoints("b")
+    driver.succeed("a", 7)
+    assert (driver.state.state, held(driver)) == (PAUSED, {"b": {"n": 7}})
+    assert driver.state.pause is not None and driver.state.pause.reason == "before step b"
+    assert driver.bodies[-1] == events.Paused("ann", "before step b", step_path="b")
+    assert driver.fire(3).is_empty
+    check(driver)
+    driver.resume()
+    assert (driver.states["b"], driver.running["b"].params) == ("RUNNING", {"n": 7})
+    driver.succeed("b")
+    assert driver.states["c"] == "RUNNING"
+    check(driver)
+
+
+def test_what_was_edited_is_what_each_attempt_is_called_with() -> None:
+    driver = started(sequence(step("a", retry=RetryPolicy(max_attempts=3, initial_interval=1.0, jitter=0.0))))
+    driver = Driver(driver.definition)
+    driver.set_breakpoints("a")
+    driver.start()
+    driver.edit_input("a", {"n": 2})
+    assert held(driver) == {"a": {"n": 2}}
+    check(driver)
+    driver.recover()  # another process goes on with it
+    driver.resume()
+    assert driver.running["a"].params == {"n": 2}
+    driver.fail("a")
+    driver.fire(5)
+    assert (driver.running["a"].attempt, driver.running["a"].params) == (2, {"n": 2})
+    driver.miss_handler("a")
+    driver.recover(handlers=["work"])
+    assert driver.running["a"].params == {"n": 2}
+    check(driver)
+
+
+def test_what_is_not_held_cannot_be_edited() -> None:
+    driver = started(sequence(step("a"), step("b")))
+    driver.pause()
+    plan = driver.edit_input("a", {"n": 2})
+    assert (plan.events, driver.rows["a"].input) == ((), {})
+
+
+def test_a_condition_looks_at_what_the_step_is_called_with() -> None:
+    body = step("a", params={"n": "${ item }"})
+    driver = Driver(sequence(each("e", "[1, 2, 3]", body, limit=1)))
+    driver.set_breakpoints(("e.a", "params.n == 2"))
+    driver.start()
+    driver.succeed("e[0].a")
+    assert held(driver) == {"e[1].a": {"n": 2}}
+    driver.resume()
+    driver.succeed("e[1].a")
+    assert starts(driver)[-1] == ("e[2].a", 1)
+    check(driver)
+
+
+def test_a_condition_that_fails_holds() -> None:
+    driver = Driver(sequence(step("a")))
+    driver.set_breakpoints(("a", "params.absent > 1"))
+    driver.start()
+    assert "a" in held(driver)
+
+
+def test_it_goes_from_step_to_step() -> None:
+    driver = Driver(graph(step("a"), step("b"), step("c", depends_on=("a", "b"))))
+    driver.set_breakpoints("a")
+    driver.start()
+    seen = []
+    while held(driver):
+        seen.append(sorted(held(driver)))
+        driver.resume(step_over=True)
+        for path in sorted(driver.running):
+            driver.succeed(path)
+        check(driver)
+    assert seen == [["a"], ["b"], ["c"]]
+    assert driver.state.state is COMPLETED
+    assert driver.state.breakpoints == Breakpoints("ann", (Breakpoint("a"),), Halt.NEXT)
+
+
+def test_it_goes_to_a_step_and_not_beyond_the_next_breakpoint() -> None:
+    driver = Driver(sequence(*map(step, "abcd")))
+    driver.set_breakpoints("a", "b")
+    driver.start()
+    driver.resume(run_to="c")
+    driver.succeed("a")
+    assert list(held(driver)) == ["b"]
+    driver.set_breakpoints()
+    driver.resume(run_to="d")
+    driver.succeed("b")
+    driver.succeed("c")
+    assert list(held(driver)) == ["d"]
+    driver.resume()
+    assert driver.state.breakpoints is None
+    driver.succeed("d")
+    assert driver.state.state is COMPLETED
+    check(driver)
+
+
+def test_steps_of_the_engine_are_held_too() -> None:
+    pause = Pause(Template.parse({"duration": "5s"}, IN_PARAMS))
+    driver = Driver(sequence(step("a", action=Transform(compile_value("1", VARIABLES))), step("b", action=pause)))
+    driver.set_breakpoints("a", "b")
+    driver.start()
+    for path in ("a", "b"):
+        assert held(driver) == {path: None}
+        check(driver)
+        driver.resume()
+        check(driver)
+    driver.fire(6)
+    assert driver.state.state is COMPLETED
+
+
+@pytest.mark.parametrize("how", ["cancel", "terminate"])
+def test_what_is_held_is_cancelled(how: str) -> None:
+    driver = Driver(sequence(step("a")))
+    driver.set_breakpoints("a")
+    driver.start()
+    getattr(driver, how)()
+    assert (driver.state.state, driver.states) == (ExecutionState.CANCELLED, {"a": "CANCELLED"})
+    check(driver)
