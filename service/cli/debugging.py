@@ -15,7 +15,7 @@ from flowkeep.payload import from_struct
 from flowkeep.requests import execute_request
 from flowkeep.v1.event_pb2 import ExecutionEvent
 from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_FULL, Breakpoint, Execution
-from service.cli.following import show_execution
+from service.cli.following import name_started, show_execution, told_how_to_ask_again
 from service.cli.json_form import json_form
 from service.cli.progress_lines import history_line
 from service.cli.progress_state import Progress, outline
@@ -44,7 +44,10 @@ _EVERY = "*"
 async def start(session: Session, workflow: str, given: dict[str, object] | None, points: dict[str, str]) -> str:
     """Start an execution that is held before these steps, or before its first one, and return its id."""
     request = execute_request(workflow, given, breakpoints=points or {_EVERY: ""})
-    return (await session.client.start(request)).execution.execution_id
+    with told_how_to_ask_again(session, request.request_id):
+        started = await session.client.start(request)
+    name_started(session, started)
+    return started.execution.execution_id
 
 
 async def debug(session: Session, execution_id: str, points: dict[str, str], *, is_new: bool) -> int:
@@ -152,6 +155,8 @@ class _Debugger:
             case "h", "":
                 show(_HELP)
             case "q", "":
+                again = f"flowkeep debug --execution {self._id}"
+                self._say(plain(f"It stays as it is; go on by: {again}", "dim"), None)
                 return False
             case _:
                 raise CommandError(f"no such command: {line.strip()!r}; h shows them")
@@ -192,7 +197,7 @@ class _Debugger:
             if told is not None:
                 show_json(told, line=True)
         elif text is not None:
-            show(text, "")
+            show(text)
 
 
 def _prompt(debugger: _Debugger) -> None:

@@ -133,6 +133,8 @@ class Progress:
                 waiting = event.step_waiting
                 step = self.step(waiting.path)
                 step.state, step.note, wait = "WAITING", waiting.wait.reason, waiting.wait
+                if wait.HasField("breakpoint"):
+                    return  # it has not begun
                 step.started = step.started or now
                 step.wakes = wait.wake_time.ToNanoseconds() / 1e9 if wait.HasField("wake_time") else None
             case "step_retrying":

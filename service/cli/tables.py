@@ -318,6 +318,8 @@ def wait_text(wait: Wait) -> str:
         case "signal":
             many = " and " if wait.signal.every else " or "
             return f"for the signal {many.join(map(clean, wait.signal.names))}{due}"
+        case "breakpoint":
+            return "at a breakpoint, until it is resumed"
         case _:
             return f"until {time_text(wait.wake_time)}" if wait.HasField("wake_time") else clean(wait.reason)
 
