@@ -40,9 +40,12 @@ class FairQueue(Generic[Item]):
         self._queues.move_to_end(org, last=False)
         self._size += 1
 
-    def next(self) -> Item:
-        """Take the item whose turn it is. Raises StopIteration when there is none."""
-        org = next(iter(self._queues))
+    def next(self, passes: Callable[[Item], bool] = lambda _: False) -> Item:
+        """Take the item whose turn it is, of those that are not passed; they keep their turns, and what is behind them.
+
+        Raises StopIteration when there is none.
+        """
+        org = next(org for org, queue in self._queues.items() if not passes(queue[0]))
         queue = self._queues[org]
         item = queue.popleft()
         if not queue:

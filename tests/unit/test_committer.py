@@ -64,6 +64,15 @@ class Batches:
         """How many units each batch had."""
         return [len(batch) for batch in self.written]
 
+    @property
+    def orgs(self) -> list[str]:
+        """Whose units each batch had, one letter each."""
+        return ["".join(_org(unit) for unit in batch) for batch in self.written]
+
+
+def _org(unit: Unit) -> str:
+    return unit.last.org if isinstance(unit, Group) else unit.org
+
 
 class Scene:
     """A committer, what writes for it, and what it has announced."""
@@ -124,10 +133,45 @@ async def test_a_batch_has_no_more_than_a_thousand(scene: Scene) -> None:
 async def test_a_batch_is_cut_where_it_has_become_large(scene: Scene) -> None:
     large = [transition(row(), events=events(1, size=1 << 20)) for _ in range(6)]
     assert await scene.submit(*large) == [COMMITTED] * 6
-    assert scene.batches.sizes == [3, 3]  # a third more, as rows
-    created = [scene.committer.create(new(row(), input={"a": "x" * (3 << 20)})) for _ in range(3)]
+    assert scene.batches.sizes == [1] * 6
+    created = [scene.committer.create(new(row(), input={"a": "x" * (600 << 10)})) for _ in range(3)]
     assert all(isinstance(each, Created) for each in await settled(*created))
-    assert scene.batches.sizes == [3, 3, 2, 1]
+    assert scene.batches.sizes == [1] * 6 + [2, 1]
+
+
+async def test_many_usual_items_are_cut_where_they_have_become_large(scene: Scene) -> None:
+    usual = [transition(row(), events=events(1, size=30 << 10)) for _ in range(120)]
+    assert await scene.submit(*usual) == [COMMITTED] * 120
+    assert scene.batches.sizes == [103, 17]  # a third more, as rows
+
+
+async def test_what_is_small_waits_for_one_batch_of_what_is_large(scene: Scene) -> None:
+    large = [transition(row(org="a"), events=events(1, size=1 << 20)) for _ in range(3)]
+    small = [transition(row(org="b")) for _ in range(4)]
+    assert await scene.submit(*large, *small) == [COMMITTED] * 7
+    assert scene.batches.orgs == ["a", "bbbb", "a", "a"]
+
+
+async def test_what_is_large_is_written_after_one_batch_of_what_is_small(scene: Scene) -> None:
+    scene.batches.may_go_on.clear()
+    first = asyncio.ensure_future(scene.submit(transition(row(org="b"))))
+    while not scene.batches.written:  # noqa: ASYNC110 - it is written in one of the next turns
+        await asyncio.sleep(0)
+    small = [transition(row(org="b")) for _ in range(1_500)]
+    large = [transition(row(org=org), events=events(1, size=1 << 20)) for org in "acac"]
+    others = asyncio.ensure_future(scene.submit(*small, *large))
+    await asyncio.sleep(0)
+    scene.batches.may_go_on.set()
+    assert await first + await others == [COMMITTED] * 1_505
+    assert scene.batches.orgs == ["b", "b" * 1_000, "a", "b" * 500, "c", "a", "c"]
+
+
+async def test_the_writes_of_an_org_keep_their_order_whatever_their_size(scene: Scene) -> None:
+    moved = row(org="a")
+    second = after(moved, transition(moved))
+    third = after(second, transition(second))
+    large = transition(second, events=events(second.last_seq, size=1 << 20))
+    assert await scene.submit(transition(moved), large, transition(third)) == [COMMITTED] * 3
 
 
 async def test_transitions_of_one_execution_are_one_unit_until_one_does_not_fit(scene: Scene) -> None:

@@ -28,6 +28,16 @@ def test_what_is_put_back_comes_next():
     assert [queue.next() for _ in range(4)] == ["c0", "a1", "b1", "a2"]
 
 
+def test_what_is_passed_keeps_its_turn_and_what_is_behind_it():
+    queue: FairQueue[str] = FairQueue()
+    for item in ("a1", "b1", "a2", "c1", "c2"):
+        queue.append(item[0], item)
+    assert [queue.next(lambda item: item == "a1") for _ in range(3)] == ["b1", "c1", "c2"]
+    with pytest.raises(StopIteration):
+        queue.next(lambda item: item == "a1")
+    assert [queue.next() for _ in range(2)] == ["a1", "a2"]
+
+
 def test_what_is_taken_out_leaves_the_others_as_they_were():
     queue: FairQueue[str] = FairQueue()
     for item in ("a1", "a2", "b1", "c1", "c2"):

@@ -1,6 +1,7 @@
 """The write path: what the engine submits becomes rows, a batch of them one statement, and each item gets its answer.
 
 `committer`   gathers the next batch while one is being written: orgs in turn, each in order of submission
+`room`        says how much a batch takes, and that what is large is written by itself
 `writer`      finds what is wrong with one item, or in the way of it, so that the others are written
 `settling`    brings a batch to its outcomes over locks, trouble and lost connections
 `session`     is the connection, and reads back what became of what was on its way when it was lost

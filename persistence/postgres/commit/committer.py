@@ -7,12 +7,14 @@ import logging
 from asyncio import Future
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol, TypeAlias
+from contextlib import suppress
+from typing import Protocol
 from uuid import UUID
 
 from persistence import failpoints
 from persistence.errors import PersistenceError, QueueFullError, UnavailableError
 from persistence.fair_queue import FairQueue
+from persistence.postgres.commit.room import Queued, Room
 from persistence.postgres.commit.units import (
     Creation,
     Group,
@@ -29,13 +31,9 @@ from persistence.transition import CommitResult, Created, NewExecution, Transiti
 
 _log = logging.getLogger(__name__)
 
-_BATCH = 1_000
-_BATCH_BYTES = 4 << 20
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
 Announce = Callable[..., None]
-
-_Queued: TypeAlias = "Creation | Submission | Refusal"
 
 
 class BatchWriter(Protocol):
@@ -83,14 +81,15 @@ class Committer:
         self._awaited: deque[tuple[float, Creation]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._announce = announce
-        self._queue: FairQueue[_Queued] = FairQueue()
+        self._queue: FairQueue[Queued] = FairQueue()
         # Of the creations in the queue.
         self._shares = Shares(max_queue)
         # What was put aside, by execution, with what came behind it; and since when something is in the way.
-        self._aside: dict[UUID, list[_Queued]] = {}
+        self._aside: dict[UUID, list[Queued]] = {}
         self._obstructed_since: dict[UUID, float] = {}
         self._retry: asyncio.TimerHandle | None = None
-        self._in_flight: Sequence[_Queued] = ()
+        self._in_flight: Sequence[Queued] = ()
+        self._was_large = False
         self._last_written = 0.0
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
@@ -158,10 +157,10 @@ class Committer:
             item.resolve(_lost(item))
         await self._writer.close()
 
-    def _unwritten(self) -> list[_Queued]:
+    def _unwritten(self) -> list[Queued]:
         return [*self._in_flight, *(item for items in self._aside.values() for item in items), *self._queue]
 
-    def _put(self, item: _Queued) -> None:
+    def _put(self, item: Queued) -> None:
         if self._closed:
             item.resolve(UnavailableError("the store is closed"))
             return
@@ -207,7 +206,7 @@ class Committer:
 
     async def _write_next(self) -> None:
         """Write the next batch. Whatever goes wrong, each of it gets its answer, and the loop goes on."""
-        taken: list[_Queued] = []
+        taken: list[Queued] = []
         self._in_flight = taken
         begun = asyncio.get_running_loop().time()
         try:
@@ -222,17 +221,14 @@ class Committer:
             self._fence({transition.execution_id: transition.epoch for transition in groups})
         self._in_flight = ()
 
-    def _cut(self, taken: list[_Queued]) -> list[Unit]:
+    def _cut(self, taken: list[Queued]) -> list[Unit]:
         """Move the next batch from the queue to `taken`; transitions of one execution become one group."""
         units: list[Unit] = []
         groups: dict[UUID, Group] = {}
-        room = _BATCH_BYTES
-        for _ in range(_BATCH):
-            if not self._queue or room <= 0:
-                break
-            item = self._queue.next()
+        room = Room(large_waits=self._was_large)
+        while room.is_left and (item := self._next(room)) is not None:
             taken.append(item)
-            room -= item.size
+            room.take(item)
             if isinstance(item, Creation):
                 self._give_place_back(item)
                 units.append(item)
@@ -250,7 +246,16 @@ class Committer:
                 item.resolve(item.error)
                 self._fence({transition.execution_id: transition.epoch})
         units.extend(groups.values())
+        self._was_large = any(item.is_large for item in taken)
         return units
+
+    def _next(self, room: Room) -> Queued | None:
+        with suppress(StopIteration):
+            return self._queue.next(room.passes)
+        if self._queue and room.large_waits and room.is_empty:  # nobody has anything small
+            room.large_waits = False
+            return self._queue.next()
+        return None
 
     def _resolve(self, units: Sequence[Unit], outcomes: Mapping[Unit, Outcome], begun: float) -> None:
         failed: dict[UUID, int] = {}
@@ -319,18 +324,18 @@ class Committer:
     def _fence(self, failed: Mapping[UUID, int]) -> None:
         """Fence what waits behind these failed transitions, of the same epochs."""
 
-        def is_behind(item: _Queued) -> bool:
+        def is_behind(item: Queued) -> bool:
             return not isinstance(item, Creation) and failed.get(item.transition.execution_id) == item.transition.epoch
 
         for item in self._queue.take_out(is_behind):
             item.resolve(CommitResult.FENCED)
 
-    def _give_place_back(self, item: _Queued) -> None:
+    def _give_place_back(self, item: Queued) -> None:
         if isinstance(item, Creation):
             self._shares.give_back(item.org, item.execution.owner)
 
 
-def _lost(item: Unit | _Queued) -> Outcome:
+def _lost(item: Unit | Queued) -> Outcome:
     if isinstance(item, Creation):
         return UnavailableError("the store failed; whether the execution was created is unknown")
     return CommitResult.UNKNOWN

@@ -23,6 +23,9 @@ Outcome: TypeAlias = "CommitResult | Created | Exception"
 WorkflowKey: TypeAlias = tuple[str, UUID, int]
 """Org and id of a workflow, and the revision that must be its latest, or 0."""
 
+LARGE = 64 << 10
+"""Bytes from which on an item is large: it takes the database as long as hundreds of usual ones."""
+
 _Answer = TypeVar("_Answer")
 _NONE: Mapping[PayloadKey, bytes] = {}
 
@@ -30,7 +33,7 @@ _NONE: Mapping[PayloadKey, bytes] = {}
 class _Item(Generic[_Answer]):
     """Something submitted, with the future of its caller."""
 
-    __slots__ = ("future", "history_rows", "known", "org", "parts", "payload_rows", "step_rows")
+    __slots__ = ("future", "history_rows", "known", "org", "parts", "payload_rows", "size", "step_rows")
 
     def __init__(self, org: str, future: Future[_Answer]) -> None:
         self.org = org
@@ -40,6 +43,7 @@ class _Item(Generic[_Answer]):
         self.payload_rows: Mapping[PayloadKey, bytes] = _NONE
         self.known: Container[PayloadKey] = ()
         self.parts: parts.Parts = parts.NONE
+        self.size = 0
 
     def encode(
         self, org: str, execution_id: UUID, base_seq: int, steps: Sequence[Step], events: Sequence[Event]
@@ -54,10 +58,14 @@ class _Item(Generic[_Answer]):
             }
 
     @property
-    def size(self) -> int:
-        """About how many bytes it is, as far as it may be many."""
-        rows = (self.step_rows, self.history_rows, self.payload_rows.values(), *self.parts.values())
-        return sum(len(row) for each in rows for row in each)
+    def is_large(self) -> bool:
+        """Whether to write it takes long enough for others to be written without it."""
+        return self.size >= LARGE
+
+    def measure(self, *others: bytes) -> None:
+        """Set `size`: about how many bytes its rows are, and these others, as far as they may be many."""
+        rows = (self.step_rows, self.history_rows, self.payload_rows.values(), *self.parts.values(), others)
+        self.size = sum(len(row) for each in rows for row in each)
 
     def resolve(self, outcome: Outcome) -> None:
         """Tell the caller, unless it has gone."""
@@ -87,6 +95,7 @@ class Creation(_Item[Created]):
         if new.tasks:
             self.parts = parts.of_creation(new)
         self.in_doubt = False
+        self.measure(self.row, self.input_row)
 
     @property
     def execution_id(self) -> UUID:
@@ -110,11 +119,6 @@ class Creation(_Item[Created]):
         execution = self.execution
         return execution.incarnation is None and execution.end_time is None and execution.scheduled_time is None
 
-    @property
-    def size(self) -> int:
-        """About how many bytes it is."""
-        return super().size + len(self.row) + len(self.input_row)
-
 
 class Submission(_Item[CommitResult]):
     """A transition of an execution."""
@@ -132,6 +136,7 @@ class Submission(_Item[CommitResult]):
         self.result = document(transition.result) if transition.state.is_end else None
         self.signals = None if transition.signals is UNREAD else document(columns.signals_document(transition.signals))
         self.parts = parts.of_transition(transition)
+        self.measure()
 
 
 def letters(items: Iterable[Submission]) -> list[Letter]:
