@@ -10,13 +10,12 @@ part of names it as `unreadable`, and the others of a claim or a list are as the
 
 from __future__ import annotations
 
-from asyncio import Future
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from datetime import datetime
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 from uuid import UUID
 
+from persistence.journal import Journal
 from persistence.listing import ExecutionFilter, ExecutionOrder, PageKey, StepFilter, StepPlace, WorkflowFilter
 from persistence.model import (
     Applied,
@@ -25,10 +24,8 @@ from persistence.model import (
     ExecutionDetail,
     ExecutionOutcome,
     ExecutionSteps,
-    Mail,
     Posted,
     Scope,
-    Wanted,
     Workflow,
 )
 from persistence.people import TaskRepository
@@ -36,24 +33,11 @@ from persistence.posting import Posting
 from persistence.replicas import ReplicaRepository, Signals
 from persistence.requests import Request
 from persistence.transition import (
-    Closing,
-    CommitResult,
-    Created,
-    NewExecution,
     Reopened,
     Reopening,
-    Transition,
 )
 from persistence.user_notifications import UserNotificationRepository
 from persistence.workers import WorkerRepository
-
-End = Callable[[Closing], tuple[Mapping[str, Any], Event]]
-
-MessageKey: TypeAlias = tuple[UUID, UUID]
-"""Id of an execution, and of a message to it."""
-
-MAIL_AT_ONCE = 1_000
-"""Messages after which a store may leave the others to another call."""
 
 SECRET_BYTES = 32
 """Bytes of a secret of a store."""
@@ -273,112 +257,6 @@ class ExecutionRepository(Protocol):
         wherever else it does not stand at that end. Messages that it was sent before are gone. Its epoch rises, and no
         death of an earlier run counts. Raises ExecutionNotFoundError, and WorkflowNotFoundError when the workflow is
         deleted; of the `request` holds what `request_cancel` says.
-        """
-        ...
-
-
-class Journal(Protocol):
-    """The engine's side: what drives executions, fenced by incarnation and epoch."""
-
-    def create(self, new: NewExecution) -> Future[Created]:
-        """Keep a new execution; the future resolves after the commit.
-
-        With a request id that the org used before it writes nothing: the same content hash answers the first
-        execution as it is now (ExecutionNotFoundError when it was reaped since, with the id remembered), another raises
-        RequestIdReusedError. Raises WorkflowNotFoundError when the workflow was deleted, or has a later revision and
-        the execution is to be of the latest, and QueueFullError at once, before there is a future; nothing is written
-        then.
-        """
-        ...
-
-    def submit(self, transition: Transition) -> Future[CommitResult]:
-        """Write a transition; the future resolves after the commit, or when its fate is known.
-
-        UNKNOWN too when it could not be written for some seconds in which others were.
-
-        Transitions of one execution are written in the order of their submission; after one that is not COMMITTED
-        those behind it are FENCED. PersistenceError when one contradicts itself or changes a step that has ended,
-        other than from COMPLETED to COMPENSATED; it harms no other execution.
-        """
-        ...
-
-    async def claim(
-        self,
-        incarnation: UUID,
-        limit: int,
-        suspects: int = 0,
-        without: Collection[str] = (),
-        handlers: Collection[str] = (),
-    ) -> Sequence[ExecutionDetail]:
-        """Take up to `limit` executions and return them as taken, epoch raised, with their unseen messages.
-
-        Claimable are those that have not ended and nobody owns, from their wake_time on (by the store's clock) or when
-        they await one of the `handlers`, and those whose owner has no live lease: for these one more death is counted.
-        Higher priority first, then orgs in turn, then the earlier wake_time; of more than 1,000 that await a handler
-        any may come first. Of executions that come to SUSPECT_DEATHS or more at most `suspects` are taken, beside the
-        others. Of the orgs `without` nothing is taken that nobody owns. Without a live lease nothing is taken. What
-        could not be read in time may be left out for a while, so that the others are taken.
-
-        This and what else gives an execution to be driven reads no inputs of steps: they are UNREAD. Payloads are read
-        of open steps and then of the first ones, up to about LOADED_AT_ONCE characters; the steps that are left are
-        `omitted`, with output and variables UNREAD, and `load_payloads` has them.
-        """
-        ...
-
-    async def claim_one(self, incarnation: UUID, org: str, execution_id: UUID) -> ExecutionDetail | None:
-        """Take this execution if nobody owns it, whatever its wake_time, and return it as taken; else None."""
-        ...
-
-    async def load(self, incarnation: UUID, execution_id: UUID) -> ExecutionDetail | None:
-        """Return the execution, with its unseen messages, if this incarnation owns it, without taking it; else None.
-
-        The caller drives it from now on: a claim of this process that took it and is not answered yet leaves it out.
-        """
-        ...
-
-    async def load_payloads(self, detail: ExecutionDetail, wanted: Wanted) -> ExecutionDetail:
-        """Return what was taken or loaded, with what is wanted of it beside what it has.
-
-        A step that is no longer there stays as it is.
-        """
-        ...
-
-    async def undriven(self, incarnation: UUID, driven: Sequence[UUID]) -> Sequence[UUID]:
-        """Return what this incarnation owns and is not among `driven`, oldest first."""
-        ...
-
-    async def deliver(self, incarnation: UUID, taken: Collection[MessageKey] = ()) -> Sequence[Mail]:
-        """Return the unseen messages of what this incarnation owns beside those `taken`, oldest execution first.
-
-        What is parked and has some becomes claimable at once, and its messages are returned as well, this once. There
-        may be more when MAIL_AT_ONCE or more come.
-        """
-        ...
-
-    async def find_request(self, org: str, request_id: str, content_hashes: Collection[bytes]) -> Execution | None:
-        """Return the execution that a request id started, as it is now; None when the org never used the id.
-
-        Raises RequestIdReusedError when its content has none of the hashes, ExecutionNotFoundError when it was removed.
-        """
-        ...
-
-    async def condemn(self, incarnation: UUID, execution_id: UUID, end: End) -> Event | None:
-        """End an execution that this incarnation owns, whatever its rows hold, and return its last event; else None.
-
-        For what can neither be read nor go on: nothing of its rows is read but what `end` is given, and steps that are
-        open are cancelled, as are tasks that it waits for. It ends as FAILED, or as CANCELLED when that was asked for.
-        `end` returns the failure and the last event.
-        """
-        ...
-
-    async def next_wake_time(self) -> datetime | None:
-        """Return the earliest wake_time of executions that nobody owns, None when there is none."""
-        ...
-
-    async def release(self, incarnation: UUID, execution_ids: Sequence[UUID] | None = None) -> int:
-        """Give up these executions, or all of the incarnation; they are claimable at once. Returns how many.
-
-        Waits for nobody: what another transaction holds at this moment stays with the incarnation.
         """
         ...
 

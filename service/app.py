@@ -7,11 +7,10 @@ import hashlib
 import os
 import random
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from uuid import UUID, uuid4
 
 import structlog
@@ -22,12 +21,11 @@ from flowkeep.v1.task_service_pb2_grpc import add_TaskServiceServicer_to_server
 from flowkeep.v1.worker_service_pb2_grpc import add_WorkerServiceServicer_to_server
 from flowkeep.v1.workflow_service_pb2_grpc import add_WorkflowServiceServicer_to_server
 from persistence import failpoints
-from persistence.embedded import EmbeddedPostgres, default_root
 from persistence.errors import PersistenceError
 from persistence.repository import Repository
 from service.announcing import announce
 from service.api.admission import Admission
-from service.api.events import encode, mended
+from service.api.events import encode
 from service.api.execution_service import ExecutionServicer
 from service.api.identity import open_authenticator
 from service.api.key_files import exposure
@@ -36,13 +34,14 @@ from service.api.page_tokens import PageTokens
 from service.api.pipeline import Limits, Pipeline, check_permissions
 from service.api.receiving import Receiving
 from service.api.sending import Sending
+from service.api.stored_events import mended
 from service.api.streams import StreamLimits, Streams
 from service.api.task_service import TaskServicer
 from service.api.worker_service import WorkerServicer
 from service.api.workflow_service import WorkflowServicer
 from service.calls.call_grpc import call_grpc
 from service.calls.channels import Channels
-from service.config import Config, ConfigError
+from service.config import Config
 from service.engine.clock import StoreClock
 from service.engine.control import Control
 from service.engine.debugging import Debugging
@@ -82,8 +81,6 @@ log = structlog.get_logger(__name__)
 READINESS_INTERVAL = 2.0
 """Seconds between looks at whether the database answers."""
 
-REVIVAL_INTERVAL = 0.5
-"""Seconds between looks at whether the embedded Postgres runs."""
 
 CLOSE_PATIENCE = 2.0
 """Seconds that letting go of the database may take."""
@@ -333,75 +330,3 @@ async def _tell_readiness(server: Server, repository: Repository) -> None:
         else:
             server.set_serving(True)
         await asyncio.sleep(READINESS_INTERVAL)
-
-
-def data_root(config: Config) -> Path:
-    """Return the folder of the embedded Postgres. Raises ConfigError or EmbeddedPostgresError when there is none."""
-    if config.data_dir is None:
-        return default_root()
-    try:
-        return config.data_dir.expanduser()
-    except RuntimeError:
-        raise ConfigError(f"FLOWKEEP_DATA_DIR={config.data_dir}: there is no home folder of that name") from None
-
-
-@dataclass(frozen=True, slots=True)
-class Database:
-    """Where the database is, and the embedded server if it is ours."""
-
-    dsn: str
-    embedded: EmbeddedPostgres | None = None
-
-
-@contextmanager
-def database(config: Config) -> Iterator[Database]:
-    """Give the database inside; the embedded one is started before and stopped after.
-
-    Call it in the main thread. Raises EmbeddedPostgresError.
-    """
-    if config.database_url is not None:
-        yield Database(config.database_url.get_secret_value())
-        return
-    with EmbeddedPostgres(data_root(config)) as embedded:
-        yield Database(embedded.dsn(), embedded)
-
-
-@asynccontextmanager
-async def keep_alive(place: Database) -> AsyncIterator[None]:
-    """Start the embedded Postgres again inside, whenever it has gone."""
-    tasks = TaskRegistry()
-    if place.embedded is not None:
-        embedded = place.embedded
-        tasks.keep(lambda: _revive(embedded), "embedded Postgres")
-    try:
-        yield
-    finally:
-        await tasks.cancel_all()
-
-
-async def _revive(embedded: EmbeddedPostgres) -> None:
-    while True:
-        await asyncio.sleep(REVIVAL_INTERVAL)
-        if embedded.pid is None:
-            log.error("the embedded Postgres has gone; starting it again")
-            # In this thread, to whose life its own is bound; nothing else can be done meanwhile.
-            embedded.stop()
-            embedded.start()
-
-
-@asynccontextmanager
-async def open_repository(config: Config, dsn: str) -> AsyncIterator[Repository]:
-    """Give a Postgres store with the schema that this program needs. Raises SchemaError, UnavailableError."""
-    from persistence.postgres.migrate import migrate
-    from persistence.postgres.repository import PostgresRepository
-    from persistence.postgres.revisions import check_schema
-
-    try:
-        await (migrate(dsn) if config.migrate else check_schema(dsn))
-    except ValueError as error:
-        raise ConfigError(f"FLOWKEEP_DATABASE_URL is no postgresql:// URL: {error}") from None
-    repository = await PostgresRepository.open(dsn, pool_size=config.database_pool)
-    try:
-        yield repository
-    finally:
-        await repository.close()

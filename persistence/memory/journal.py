@@ -17,6 +17,7 @@ from persistence.errors import (
     RequestIdReusedError,
     WorkflowNotFoundError,
 )
+from persistence.journal import End, MessageKey
 from persistence.memory import invariants, people
 from persistence.memory.json import copied, text
 from persistence.memory.tables import (
@@ -44,7 +45,6 @@ from persistence.model import (
     Wanted,
 )
 from persistence.people import check_tasks
-from persistence.repository import End, MessageKey
 from persistence.requests import Method
 from persistence.transition import Closing, CommitResult, Created, NewExecution, Transition
 

@@ -16,6 +16,7 @@ from uuid import UUID
 import asyncpg
 
 from persistence.errors import ExecutionFinishedError, ExecutionNotFoundError, PersistenceError
+from persistence.journal import MAIL_AT_ONCE, MessageKey
 from persistence.model import FINAL_STATES, Execution, ExecutionState, Mail, Message, MessageKind, Posted, Scope
 from persistence.postgres import mending
 from persistence.postgres.connection import Database, Session, is_of_a_row
@@ -23,7 +24,6 @@ from persistence.postgres.notifications import Notifications
 from persistence.postgres.records import EXECUTION_COLUMNS, MESSAGE_COLUMNS, encoded, selected
 from persistence.postgres.requests import keep, known
 from persistence.posting import Posting, admits, check_room
-from persistence.repository import MAIL_AT_ONCE, MessageKey
 from persistence.requests import Request
 
 _IN_SCOPE = "org_id = $1 AND id = $2 AND ($3::text IS NULL OR owner = $3)"

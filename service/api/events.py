@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime
 from functools import cache, lru_cache
 from typing import Any, TypeAlias, overload
 
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from flowkeep import payload
 from flowkeep.v1 import event_pb2 as pb
@@ -85,27 +83,6 @@ def _field(tag: bytes, message: Message) -> bytes:
 
 def _sized(tag: bytes, content: bytes) -> bytes:
     return b"%b%b%b" % (tag, varint(len(content)), content)
-
-
-def mended(event: StoredEvent) -> StoredEvent:
-    """Return an event of the store; for one whose body is no message, one that tells only its number."""
-    with suppress(DecodeError):
-        if pb.ExecutionEvent.FromString(event.body).seq == event.seq:
-            return event
-    bare = pb.ExecutionEvent(seq=event.seq, transition_seq=event.transition_seq)
-    return replace(event, body=bare.SerializeToString(deterministic=True))
-
-
-def without_definition(event: StoredEvent) -> StoredEvent:
-    """Return an event without what repeats the definition, for callers that may not read that."""
-    if event.kind not in ("step_started", "step_waiting", "step_edited", "reopened"):
-        return event
-    message = pb.ExecutionEvent.FromString(event.body)
-    if event.kind != "reopened":
-        getattr(message, event.kind).ClearField("input")
-    elif message.reopened.edit.HasField("input"):
-        message.reopened.edit.ClearField("input")
-    return replace(event, body=message.SerializeToString(deterministic=True), payload=None)
 
 
 def counts_message(counts: StepCounts) -> StepCountsMessage:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
-from flowkeep import payload
 from flowkeep.v1 import execution_service_pb2 as pb
 from flowkeep.v1.comparison_pb2 import CompareExecutionsRequest, CompareExecutionsResponse
 from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_BASIC, EXECUTION_VIEW_FULL, STEP_VIEW_FULL
@@ -20,7 +19,6 @@ from persistence.repository import ExecutionRepository
 from persistence.transition import Created
 from service.api import batches
 from service.api.answering import in_time
-from service.api.breakpoints import read_breakpoints
 from service.api.claims import DEBUG, READ_WORKFLOWS
 from service.api.comparisons import LARGEST_COMPARED, Pair, comparison_response
 from service.api.control import ControlCalls
@@ -29,7 +27,6 @@ from service.api.encoded import Encoded, tag
 from service.api.errors import invalid, violations_under
 from service.api.event_reading import decode
 from service.api.event_responses import NewestEvents, events_response
-from service.api.events import without_definition
 from service.api.executions import (
     LARGEST_STEPS,
     SMALL_STEPS,
@@ -50,14 +47,14 @@ from service.api.page_tokens import PageTokens, wrong_token
 from service.api.paging import LARGEST_PAGE_BYTES, fitting, page_limit
 from service.api.payloads import read_struct
 from service.api.retries import read_retry
+from service.api.starts import start_request
 from service.api.steps import Sight, add_steps
-from service.api.times import seconds
+from service.api.stored_events import without_definition
 from service.engine.control import Control
 from service.engine.debugging import Debugging
 from service.engine.executions import Executions
 from service.engine.explaining import Explaining
 from service.engine.history import History
-from service.engine.requests import StartRequest
 from service.engine.signalling import Signalling
 from service.engine.slices import in_slices
 from service.engine.steps import StepNotFoundError, StepPage, Steps
@@ -157,13 +154,13 @@ class ExecutionServicer(ControlCalls, ExplainCalls, ForkCalls, ExecutionServiceS
     async def _created(self, request: pb.ExecuteRequest) -> Created:
         caller = current_identity.get()
         given = await in_slices(read_struct(request.input))
-        return await self._executions.execute(caller.scope, caller.subject, _start_request(request, given))
+        return await self._executions.execute(caller.scope, caller.subject, start_request(request, given))
 
     async def BatchExecute(  # type: ignore[override]  # its requests are yet to be read, each by itself
         self, request: Batch, context: Any
     ) -> bytes:
         caller = current_identity.get()
-        starts = await batches.start_requests(request, _start_request)
+        starts = await batches.start_requests(request, start_request)
         return await batches.response(await self._executions.execute_all(caller.scope, caller.subject, starts))
 
     async def GetExecution(  # type: ignore[override]
@@ -372,23 +369,6 @@ class ExecutionServicer(ControlCalls, ExplainCalls, ForkCalls, ExecutionServiceS
 def _sight() -> Sight:
     caller = current_identity.get()
     return Sight(traces=caller.may(DEBUG), definition=caller.may(READ_WORKFLOWS))
-
-
-def _start_request(request: pb.ExecuteRequest, given: Mapping[str, Any] | None = None) -> StartRequest:
-    """Return a request in the engine's terms. `given` is its input, where that was read before."""
-    return StartRequest(
-        workflow=request.workflow,
-        revision=request.revision,
-        input=payload.from_struct(request.input) if given is None else given,
-        request_id=request.request_id,
-        tags=tuple(request.tags),
-        labels=dict(request.labels),
-        priority=request.priority if request.HasField("priority") else None,
-        correlation_id=request.correlation_id,
-        start_delay=seconds(request.start_delay),
-        timeout=seconds(request.timeout) if request.HasField("timeout") else None,
-        breakpoints=read_breakpoints(request.breakpoints),
-    )
 
 
 def _position(order: ExecutionOrder, execution: Execution) -> PageKey:

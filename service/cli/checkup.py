@@ -17,12 +17,12 @@ from persistence.postgres.inspection import OLDEST_VERSION, DatabaseFacts, inspe
 from service.api.identity import TokenAuthenticator, authenticator
 from service.api.key_files import exposure
 from service.api.keys import JwksKeys
-from service.app import data_root, database
 from service.calls.call_grpc import call_grpc
 from service.calls.channels import Channels
 from service.certificates import days_left, described, read_certificates
 from service.cli.rendering import clean
 from service.config import Config, ConfigError
+from service.databases import data_root, database
 from service.engine.egress.guard import Guard
 from service.engine.egress.named import parse_tls
 from service.engine.handlers.model import HandlerLoadError

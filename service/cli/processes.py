@@ -18,8 +18,8 @@ from uuid import uuid4
 
 import structlog
 
-from service.app import Database, keep_alive, open_repository
 from service.config import Config, ConfigError
+from service.databases import Database, keep_alive, open_repository
 from service.engine.tasks import TaskRegistry
 
 log = structlog.get_logger(__name__)

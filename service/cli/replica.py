@@ -13,13 +13,14 @@ import threading
 import structlog
 import uvloop
 
-from service.app import open_repository, running_server
+from service.app import running_server
 from service.cli import settings
 from service.cli.loop import run_through
 from service.cli.processes import SERVING
 from service.cli.refusal import USAGE
 from service.cli.serving import leave, prepare
 from service.config import Config
+from service.databases import open_repository
 
 log = structlog.get_logger(__name__)
 

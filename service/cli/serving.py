@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Mapping
 
-    from service.app import Database
     from service.config import Config
+    from service.databases import Database
 
 _PANEL = "Server"
 
@@ -59,7 +59,7 @@ def serve(
 ) -> None:
     """Serve, with the embedded Postgres unless FLOWKEEP_DATABASE_URL names another one."""
     config = settings.load(listen=listen, handlers=handlers or None, data_dir=data_dir, processes=processes)
-    from service.app import database
+    from service.databases import database
 
     with settings.told():
         prepare(config)
@@ -95,7 +95,8 @@ def leave(code: int = 0) -> None:
 
 
 async def _serve(config: Config, place: Database) -> None:
-    from service.app import keep_alive, open_repository, running_server
+    from service.app import running_server
+    from service.databases import keep_alive, open_repository
 
     stopped = _stopped()
     async with (
@@ -144,7 +145,7 @@ def _tell(config: Config, target: str, health: str = "") -> None:
 
 
 def _where(config: Config) -> str:
-    from service.app import data_root
+    from service.databases import data_root
 
     return f"embedded in {data_root(config)}" if config.is_embedded else "FLOWKEEP_DATABASE_URL"
 
@@ -156,7 +157,7 @@ def migrate(
 ) -> None:
     """Bring the schema of the database to a revision."""
     config = settings.load(data_dir=data_dir)
-    from service.app import database
+    from service.databases import database
 
     with settings.told(), database(config) as place:
         settings.run(_migrate(place.dsn, to, yes=yes))

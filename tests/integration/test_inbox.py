@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from persistence.errors import ExecutionFinishedError, PersistenceError
+from persistence.journal import MAIL_AT_ONCE
 from persistence.model import ExecutionState, MessageKind
 from persistence.postgres import messages
 from persistence.postgres.inspection import inspect
-from persistence.repository import MAIL_AT_ONCE
 from persistence.requests import Method, Request
 from persistence.transition import CommitResult, Letter
 from service.cli import checkup

@@ -10,8 +10,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from persistence.journal import MessageKey
 from persistence.model import Mail, Message, MessageKind
-from persistence.repository import MessageKey
 from service.engine import finds
 from service.engine.finds import Finds
 from service.engine.running import sweeper

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import asyncpg
 
+from persistence.journal import End
 from persistence.model import Event, ExecutionState, StepCounts
 from persistence.postgres.commit import columns
 from persistence.postgres.commit.encoding import joined
@@ -16,7 +17,6 @@ from persistence.postgres.connection import Database, Session
 from persistence.postgres.layout import layout
 from persistence.postgres.notifications import Notifications
 from persistence.postgres.records import IS_READABLE, encoded
-from persistence.repository import End
 from persistence.transition import Closing
 
 # The number goes by the events, which the row may contradict. None of ours comes near 2^62.

@@ -38,7 +38,7 @@ def demo(data_dir: DataDir = None) -> None:
     from persistence.embedded import EmbeddedPostgres
     from persistence.postgres.revisions import known_revisions
     from service import logs
-    from service.app import data_root
+    from service.databases import data_root
 
     logs.configure(config)
     with settings.told():
@@ -51,8 +51,9 @@ def demo(data_dir: DataDir = None) -> None:
 
 
 async def _serve_and_execute(config: Config, root: Path, dsn: str, psql: list[str]) -> int | None:
-    from service.app import open_repository, running_server
+    from service.app import running_server
     from service.cli.demo.policy_server import policy_server
+    from service.databases import open_repository
 
     payload = {"report_path": str(root / "packages.md"), "large_megabytes": _LARGE_MEGABYTES}
     async with (

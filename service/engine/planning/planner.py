@@ -13,7 +13,6 @@ All change one Draft, the next state in the making, which is a Course: what may 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, assert_never
 
@@ -21,7 +20,6 @@ from msgspec.structs import replace
 
 from persistence.lineage import Lineage
 from persistence.model import RETRIABLE_STATES, ExecutionState, Message, MessageKind, Step, Wait, WaitKind
-from persistence.people import NewTask, TaskChange
 from service.engine import payload
 from service.engine.clock import later
 from service.engine.definition import Definition
@@ -29,10 +27,9 @@ from service.engine.expressions import ExpressionError, PutOffError
 from service.engine.failure import EXPRESSION_ERROR, HANDLER_ERROR, Failure
 from service.engine.planning import events, happenings
 from service.engine.planning.course import WORK_OF_FORGETTING
-from service.engine.planning.effects import Effect
-from service.engine.planning.events import Event
 from service.engine.planning.happenings import Happening, OfAttempt
 from service.engine.planning.pause_rules import PauseRules
+from service.engine.planning.plan import Plan as Plan
 from service.engine.planning.reasons import cut_off, interrupted, late_result, lost, still_running
 from service.engine.planning.retry_rules import reopening
 from service.engine.planning.state import Ending, State, Sweep, cancelled, timed_out
@@ -40,39 +37,6 @@ from service.engine.slices import in_one_go
 
 # Of an attempt that stopped untold: its handler cancelled itself, or awaited something that was cancelled.
 _GAVE_UP = Failure(HANDLER_ERROR, "the handler stopped without a result, as if it had been cancelled", retryable=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What follows from a happening: the state after it, and what to record, store and do.
-
-    `steps` are those that changed. Effects may be carried out only when the rest is durable; but what has no effect
-    outside may start when it is on its way. `is_partial`: some of what follows was put off, so that nobody else has to
-    wait for all of it; let Continued happen. `work` is what applying it was, in the units of `expressions/cost.py`.
-    `consumed` is the message that it has seen, also where nothing else follows from it. `has_decided`: the end of the
-    execution, which is to be recorded also where all that it ends was put off. `tasks` of people are to be made, and
-    those of earlier plans changed; steps tell of each. `gives_up`: a step has waited long enough for signals.
-    """
-
-    state: State
-    events: tuple[Event, ...] = ()
-    steps: tuple[Step, ...] = ()
-    effects: tuple[Effect, ...] = ()
-    is_partial: bool = False
-    work: int = 0
-    consumed: tuple[Message, ...] = ()
-    has_decided: bool = False
-    tasks: tuple[NewTask, ...] = ()
-    task_changes: tuple[TaskChange, ...] = ()
-    gives_up: bool = False
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing is to be recorded or done: the happening was stale, early or came after the end.
-
-        One that is partial has worked something out all the same, which its state keeps, and is to be continued.
-        """
-        return not (self.events or self.steps or self.effects or self.consumed or self.has_decided)
 
 
 def apply(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -12,9 +11,9 @@ from msgspec.structs import replace
 from persistence.model import Step, StepState, Wait, WaitKind
 from service.engine import paths, payload
 from service.engine.clock import later
-from service.engine.definition import PREVIOUS, Call, Definition, Delivery, StepSpec
+from service.engine.definition import Call, Definition, Delivery, StepSpec
 from service.engine.durations import TEN_YEARS
-from service.engine.expressions import EVERY_STEP, Allowance, ExpressionError, PutOffError
+from service.engine.expressions import Allowance, ExpressionError, PutOffError
 from service.engine.expressions.cost import PER_STEP
 from service.engine.failure import (
     EXECUTION_TOO_LARGE,
@@ -31,6 +30,7 @@ from service.engine.planning.happenings import OfAttempt
 from service.engine.planning.reasons import unknown_outcome
 from service.engine.planning.reopened import edit_of
 from service.engine.planning.state import State, runs
+from service.engine.planning.variables import shown
 from service.engine.violations import ValidationError
 
 SMALL = 2 << 10
@@ -167,7 +167,7 @@ class StepRules(ABC):
                 spec.handler,
                 params,
                 self.time_left(spec, step),
-                _shown(spec, variables),
+                shown(spec, variables),
                 step.iteration,
             )
         )
@@ -394,13 +394,3 @@ class StepRules(ABC):
         usage = self.draft.told_usage()
         self.draft.record(events.StepCancelled(step.path, step.attempt, failure, step.iteration, usage))
         self.ended(stopped)
-
-
-def _shown(spec: StepSpec, variables: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what a handler is shown: of steps what its parameters read, so that nothing else need be at hand."""
-    shown = {name: value for name, value in variables.items() if name != PREVIOUS}
-    if not isinstance(spec.action, Call) or EVERY_STEP in spec.action.params.reads:
-        return shown
-    params, steps = spec.action.params, variables["steps"]
-    seen = {path: steps[path] for path in params.references if path in steps}
-    return {**shown, "steps": {p: e if p in params.reads else {"state": e["state"]} for p, e in seen.items()}}

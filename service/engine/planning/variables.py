@@ -7,7 +7,8 @@ from typing import Any
 
 from persistence.model import Step, StepState
 from service.engine import paths
-from service.engine.definition import Block, Definition, StepSpec
+from service.engine.definition import PREVIOUS, Block, Call, Definition, StepSpec
+from service.engine.expressions import EVERY_STEP
 from service.engine.failure import Failure
 from service.engine.planning.scopes import block_of, outwards
 
@@ -73,3 +74,13 @@ class StepsOfItem(Mapping[str, Any]):
 def _seen(step: Step) -> Mapping[str, Any]:
     output = step.output if step.state is StepState.COMPLETED else None
     return {"state": step.state.value, "output": output, "error": Failure.told(step.failure)}
+
+
+def shown(spec: StepSpec, variables: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a handler is shown: of steps what its parameters read, so that nothing else need be at hand."""
+    all_but_steps = {name: value for name, value in variables.items() if name != PREVIOUS}
+    if not isinstance(spec.action, Call) or EVERY_STEP in spec.action.params.reads:
+        return all_but_steps
+    params, steps = spec.action.params, variables["steps"]
+    seen = {path: steps[path] for path in params.references if path in steps}
+    return {**all_but_steps, "steps": {p: e if p in params.reads else {"state": e["state"]} for p, e in seen.items()}}

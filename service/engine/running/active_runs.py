@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
+from persistence.journal import MessageKey
 from persistence.model import Execution, Mail
-from persistence.repository import MessageKey
 from persistence.shares import Shares
 from service.engine.held import Held
 from service.engine.running.context import Context

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from persistence.journal import End
 from persistence.model import (
     Event,
     Execution,
@@ -18,7 +19,6 @@ from persistence.model import (
     Wait,
     WaitKind,
 )
-from persistence.repository import End
 from persistence.transition import Closing
 from service.engine import paths
 from service.engine.definition import Definition, Repeat

@@ -7,7 +7,7 @@ from uuid import UUID
 import structlog
 
 from persistence.errors import PersistenceError
-from persistence.repository import MAIL_AT_ONCE, MessageKey
+from persistence.journal import MAIL_AT_ONCE, MessageKey
 from service.engine.running.active_runs import ActiveRuns
 from service.engine.running.context import Context
 from service.engine.running.driver import Driver
