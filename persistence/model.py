@@ -163,6 +163,7 @@ class Pause(msgspec.Struct, frozen=True):
     """Since when nothing of an execution begins, and who wanted that why.
 
     `is_hard`: attempts that ran were stopped, and are made again. `stops_deadline`: the time of it does not count.
+    `seq` is the number of its event.
     """
 
     by: str
@@ -170,6 +171,7 @@ class Pause(msgspec.Struct, frozen=True):
     time: datetime
     is_hard: bool = False
     stops_deadline: bool = False
+    seq: int = 0
 
 
 class Execution(msgspec.Struct, frozen=True):

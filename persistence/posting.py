@@ -23,13 +23,13 @@ class Posting(msgspec.Struct, frozen=True):
     body: Mapping[str, Json]
 
 
-def admits(execution: Execution, unseen: Iterable[str], kind: MessageKind) -> bool:
-    """Return whether a message of a kind is to be sent: False where what it asks for is so already, or asked for.
+def admits(execution: Execution, unseen: Iterable[str], posting: Posting) -> bool:
+    """Return whether a message is to be sent: False where what it asks for is so already, or asked for.
 
     `unseen` are the kinds of the messages that wait for the execution, in their order: it is judged by how it will
     stand when it has seen them. Raises ExecutionFinishedError and ExecutionStateError.
     """
-    state = execution.state
+    state, kind = execution.state, posting.kind
     if state.is_end:
         raise ExecutionFinishedError(execution.id, state)
     waiting = tuple(unseen)
@@ -43,11 +43,17 @@ def admits(execution: Execution, unseen: Iterable[str], kind: MessageKind) -> bo
             return False
         case MessageKind.RESUME if state is ExecutionState.PAUSED:
             return True
-        case MessageKind.EDIT if state is ExecutionState.PAUSED:
+        case MessageKind.EDIT if _is_held(execution, waiting, posting):
             return True
         case MessageKind.SIGNAL | MessageKind.BREAKPOINTS if state is not ExecutionState.CANCELLING:
             return True
     raise ExecutionStateError(execution.id, state, _WANTED.get(kind, ""))
+
+
+def _is_held(execution: Execution, unseen: Sequence[str], posting: Posting) -> bool:
+    """Return whether the pause goes on in which the step is held that is to be edited."""
+    pause, letting_go = execution.pause, {MessageKind.RESUME, MessageKind.CANCEL, MessageKind.TERMINATE}
+    return pause is not None and pause.seq == posting.body.get("pause_seq") and letting_go.isdisjoint(unseen)
 
 
 def check_room(execution: Execution, sizes: Sequence[int], posting: Posting) -> None:
@@ -79,5 +85,5 @@ _WANTED = {
     MessageKind.RESUME: "only what is PAUSED can be resumed",
     MessageKind.SIGNAL: "what is being cancelled takes no signals",
     MessageKind.BREAKPOINTS: "what is being cancelled cannot be held",
-    MessageKind.EDIT: "only what is PAUSED can be edited, and of it the steps that a breakpoint holds",
+    MessageKind.EDIT: "what is edited must be PAUSED, and not have gone on since the step was held",
 }

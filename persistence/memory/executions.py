@@ -140,7 +140,7 @@ class MemoryExecutions:
         tables, was_asked = self._tables, self._tables.known(scope.org, request) is not None
         row = tables.row(scope, execution_id)
         unseen = [message.kind for message in tables.unseen(row)]
-        if was_asked or not admits(row.execution, unseen, posting.kind):
+        if was_asked or not admits(row.execution, unseen, posting):
             if not was_asked:
                 tables.keep(scope.org, request, execution_id=execution_id)
             return Posted(row.fresh(), None)

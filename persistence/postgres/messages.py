@@ -217,7 +217,7 @@ class PostgresMessages:
             if was_asked:
                 return Posted(execution, None)
             unseen = [each["kind"] for each in await session.fetch(_KINDS, *key)]
-            if not admits(execution, unseen, posting.kind):
+            if not admits(execution, unseen, posting):
                 return Posted(execution, None)
             if posting.kind is MessageKind.SIGNAL:
                 sizes = [each["size"] or "0" for each in await session.fetch(_SIZES, *key)]

@@ -45,16 +45,9 @@ class Control:
         An execution that stands so already is left as it is; so is all when the request id was used so before. Raises
         ExecutionNotFoundError, ExecutionFinishedError, ExecutionStateError, RequestIdReusedError.
         """
-        request = await _request(execution_id, kind, by, body, request_id)
+        request = await in_slices(asked(Method(kind.value), request_id, by, execution_id=str(execution_id), body=body))
         await self.send(scope, execution_id, Posting(self.new_id(), kind, by, body), request)
         return await self._repository.get_execution(scope, execution_id)
-
-    async def was_asked(
-        self, scope: Scope, execution_id: UUID, kind: MessageKind, by: str, body: Mapping[str, Any], request_id: str
-    ) -> bool:
-        """Return whether the same was asked before under this request id. Raises RequestIdReusedError."""
-        request = await _request(execution_id, kind, by, body, request_id)
-        return request is not None and await self._repository.find_asked(scope.org, request) is not None
 
     async def send(self, scope: Scope, execution_id: UUID, posting: Posting, request: Request | None) -> None:
         """Do what `ask` does with a message of any kind."""
@@ -64,9 +57,3 @@ class Control:
             delivery = self._runner.hand_in(posted, to_the_end=posting.kind is MessageKind.TERMINATE)
             # Whoever takes an execution has to drive it, also when the caller has gone in between.
             await asyncio.shield(self._runner.tasks.spawn(delivery, f"{posting.kind.value.lower()} {execution_id}"))
-
-
-async def _request(
-    execution_id: UUID, kind: MessageKind, by: str, body: Mapping[str, Any], request_id: str
-) -> Request | None:
-    return await in_slices(asked(Method(kind.value), request_id, by, execution_id=str(execution_id), body=body))

@@ -8,7 +8,9 @@ from uuid import UUID
 
 from persistence.breakpoints import Breakpoint, Breakpoints
 from persistence.model import Execution, MessageKind, Scope, Step, WaitKind
+from persistence.posting import Posting
 from persistence.repository import Repository
+from persistence.requests import Method
 from service.engine import paths
 from service.engine.control import Control
 from service.engine.definition import Call, Definition, Repeat, StepSpec
@@ -16,6 +18,7 @@ from service.engine.expressions import ExpressionError, compile_condition
 from service.engine.handlers.registry import Registry
 from service.engine.payload import normalising
 from service.engine.planning.breakpoint_rules import EVERY, PARAMS
+from service.engine.requests import asked
 from service.engine.slices import in_slices
 from service.engine.steps import Steps
 from service.engine.violations import ValidationError, Violation, below
@@ -65,18 +68,26 @@ class Debugging:
         Raises StepNotFoundError, StepNotHeldError, ValidationError, and what `Control.ask` raises.
         """
         given = await in_slices(normalising(dict(given), "input"))
-        body = {"path": path, "input": given}
+        body: dict[str, Any] = {"path": path, "input": given}
+        asking = asked(Method.EDIT, request_id, by, execution_id=str(execution_id), body=body)
+        request = await in_slices(asking)
+        # Read before the step: should the execution go on meanwhile, its pause is another one, and the edit is refused.
+        execution = await self._repository.get_execution(scope, execution_id)
+        if request is not None and await self._repository.find_asked(scope.org, request) is not None:
+            return execution
         page = await self._steps.get(scope, execution_id, path, 0)
         ((spec, step),) = page.steps
         if wanted := _unfit(spec, step):
-            if await self._control.was_asked(scope, execution_id, MessageKind.EDIT, by, body, request_id):
-                return await self._repository.get_execution(scope, execution_id)
             raise StepNotHeldError(execution_id, path, step.state.value, wanted)
         handler = self._registry.get(spec.handler, scope.org)
         secrets = spec.action.params.secrets if isinstance(spec.action, Call) else {}
         if handler is not None and (problems := handler.validate(given, secrets.keys())):
             raise ValidationError([Violation(below("input", where), message) for where, message in problems])
-        return await self._control.ask(scope, execution_id, MessageKind.EDIT, by, body, request_id)
+        body["pause_seq"] = execution.pause.seq if execution.pause is not None else 0
+        await self._control.send(
+            scope, execution_id, Posting(self._control.new_id(), MessageKind.EDIT, by, body), request
+        )
+        return await self._repository.get_execution(scope, execution_id)
 
 
 def _unfit(spec: StepSpec, step: Step) -> str:

@@ -5,6 +5,7 @@ Holds CA7 of the contract.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from flowkeep.payload import from_struct
 from tests.integration.stage import Served, Stage, ended, kinds, log, made, step
 
 State = flowkeep.Execution
+PAIRS, AT_ONCE = 400, 20
 
 
 async def held(client: flowkeep.Client, execution_id: str) -> str:
@@ -22,7 +24,7 @@ async def held(client: flowkeep.Client, execution_id: str) -> str:
         if event.HasField("paused") and event.paused.step_path:
             execution = await client.get_execution(execution_id)
             if execution.state == State.STATE_PAUSED and execution.last_seq == event.seq:
-                return event.paused.step_path
+                return str(event.paused.step_path)
     raise AssertionError((await client.get_execution(execution_id)).failure)
 
 
@@ -96,3 +98,28 @@ async def test_what_cannot_be_is_named(client: flowkeep.Client, served: Served, 
     await client.cancel(execution_id)
     with pytest.raises(flowkeep.FailedPreconditionError, match="CANCELLED"):
         await client.set_breakpoints(execution_id, ["a"])
+
+
+@pytest.mark.usefixtures("prompt")
+async def test_of_an_edit_and_a_start_one_wins_and_an_answer_means_the_edit(client: flowkeep.Client) -> None:
+    name = await made(client, *(step(f"s{number}", params={"by": 1}) for number in range(PAIRS // AT_ONCE)))
+
+    async def pairs() -> int:
+        execution_id, edited = (await client.execute(name, breakpoints=["*"])).execution_id, set[str]()
+        for number in range(PAIRS // AT_ONCE):
+            path = await held(client, execution_id)
+            assert path == f"s{number}"
+            edit = client.edit_step_input(execution_id, path, {"by": 2})
+            answers = await asyncio.gather(edit, client.resume(execution_id), return_exceptions=True)
+            if isinstance(answers[0], flowkeep.FailedPreconditionError):
+                assert answers[0].reason in ("EXECUTION_STATE", "EXECUTION_FINISHED", "STEP_NOT_HELD")
+            else:
+                assert isinstance(answers[0], flowkeep.Execution)
+                edited.add(path)
+        assert (await ended(client, execution_id)).state == State.STATE_COMPLETED
+        events = await log(client, execution_id)
+        started = {e.step_started.path: from_struct(e.step_started.input) for e in events if e.HasField("step_started")}
+        assert {path for path, given in started.items() if given == {"by": 2}} == edited
+        return len(edited)
+
+    assert 0 < sum(await asyncio.gather(*(pairs() for _ in range(AT_ONCE)))) <= PAIRS

@@ -137,9 +137,12 @@ class Clients:
         await self._control(number, spec, MessageKind.BREAKPOINTS, {"breakpoints": [{"path": "*"}]}, "all")
         for place, span in enumerate(spec.debugged):
             await asyncio.sleep(span)
-            for step in list(tables.executions[execution_id].steps.values()):
-                if step.waits_for(WaitKind.BREAKPOINT) and step.is_fixed:
-                    edited = {"path": step.path, "input": {**step.input, "reports": place}}
+            row = tables.executions[execution_id]
+            pause = row.execution.pause
+            for step in list(row.steps.values()):
+                if pause is not None and step.waits_for(WaitKind.BREAKPOINT) and step.is_fixed:
+                    given = {**step.input, "reports": place}
+                    edited = {"path": step.path, "input": given, "pause_seq": pause.seq}
                     await self._control(number, spec, MessageKind.EDIT, edited, f"{step.path}-{place}")
             await self._control(number, spec, MessageKind.RESUME, {"step_over": True}, str(place))
         await self._control(number, spec, MessageKind.BREAKPOINTS, {"breakpoints": []}, "none")

@@ -83,7 +83,7 @@ class BreakpointRules(EndRules):
 
     def hold(self, pause: Pause, step_path: str = "") -> None:
         """Let nothing begin from here on; of itself before the step at a path."""
-        state = self.draft.state
+        state, pause = self.draft.state, replace(pause, seq=self.draft.next_seq)
         self.draft.record(events.Paused(pause.by, pause.reason, pause.is_hard, pause.stops_deadline, step_path))
         breakpoints = halted(state.breakpoints) if step_path else state.breakpoints
         self.draft.change(state=ExecutionState.PAUSED, pause=pause, breakpoints=breakpoints)

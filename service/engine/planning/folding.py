@@ -95,7 +95,7 @@ class Folding:
             case events.Cancelling():
                 changes |= {"state": ExecutionState.CANCELLING, "pause": None}
             case events.Paused() as paused:
-                pause = Pause(paused.paused_by, paused.reason, event.time, paused.hard, paused.stop_deadline)
+                pause = Pause(paused.paused_by, paused.reason, event.time, paused.hard, paused.stop_deadline, event.seq)
                 changes |= {"state": ExecutionState.PAUSED, "pause": pause}
                 if paused.step_path:
                     changes["breakpoints"] = halted(self._execution.breakpoints)
