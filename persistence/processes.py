@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
+
+from persistence.model import Execution
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +24,26 @@ class Driving:
 
     `server` is empty where no process has it, or nothing is known of that one. `lease_until` is None where its lease
     was ended, or cannot be read. `before` counts those of its org that are claimed first, 0 unless it may be claimed.
+    `servers` is how many processes hold a lease.
     """
 
     time: datetime
     server: str = ""
     lease_until: datetime | None = None
     before: int = 0
+    servers: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """Executions of a workflow that may be claimed, in the order of claims, each with how many of its org come first.
+
+    `servers` is how many processes hold a lease. Not `is_whole`: more are there, or may be.
+    """
+
+    waiting: Sequence[tuple[Execution, int]]
+    is_whole: bool
+    servers: int
 
 
 @dataclass(frozen=True, slots=True)

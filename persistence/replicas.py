@@ -7,7 +7,7 @@ from typing import Protocol
 from uuid import UUID
 
 from persistence.model import Scope
-from persistence.processes import Driving, Lease, News
+from persistence.processes import Driving, Lease, News, Queue
 
 
 class ReplicaRepository(Protocol):
@@ -37,6 +37,13 @@ class ReplicaRepository(Protocol):
         """Release an execution as if its owner had died with it: claimable at once, with one death more.
 
         False when this incarnation does not own it at this epoch.
+        """
+        ...
+
+    async def queue(self, scope: Scope, workflow_id: UUID, limit: int, most: int) -> Queue:
+        """Return up to `limit` executions of a workflow that may be claimed, of the first `most` of the org.
+
+        Raises QueueFullError when too much is read already.
         """
         ...
 

@@ -253,6 +253,12 @@ func (c *Client) ExplainExecution(ctx context.Context, executionID string) (*flo
 	return call(ctx, c, c.executions.ExplainExecution, request, c.timeout)
 }
 
+// ExplainQueue returns why executions of a workflow, by name or id, wait for a server with room: up to pageSize of them, 0 for 50.
+func (c *Client) ExplainQueue(ctx context.Context, workflow string, pageSize int32) (*flowkeepv1.ExplainQueueResponse, error) {
+	request := &flowkeepv1.ExplainQueueRequest{Workflow: workflow, PageSize: pageSize}
+	return call(ctx, c, c.executions.ExplainQueue, request, c.timeout)
+}
+
 // CancelOptions says how an execution is cancelled.
 type CancelOptions struct {
 	// RequestID is the id of the request; without one the client makes it.

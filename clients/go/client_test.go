@@ -153,7 +153,9 @@ func TestAnExecutionGivesItsResultWaitedForInEachWay(t *testing.T) {
 	compared := must[*flowkeepv1.CompareExecutionsResponse](t)(client.CompareExecutions(ctx, waited.GetExecutionId(), waited.GetExecutionId()))
 	equal(t, compared.GetTotals().GetDifferingSteps(), 0)
 	why := must[*flowkeepv1.ExplainExecutionResponse](t)(client.ExplainExecution(ctx, waited.GetExecutionId()))
-	equal(t, why.GetObstacles()[0].GetSentence(), "It has ended: COMPLETED.")
+	equal(t, why.GetObstacles()[0].GetSentence(), "It has ended: COMPLETED. Nothing is to come.")
+	queue := must[*flowkeepv1.ExplainQueueResponse](t)(client.ExplainQueue(ctx, waited.GetWorkflowName(), 0))
+	equal(t, len(queue.GetExecutions()), 0)
 }
 
 func TestTheSameRequestIDStartsNothingTwice(t *testing.T) {

@@ -8,9 +8,9 @@ from uuid import UUID
 from msgspec.structs import replace
 
 from persistence.memory.journal import release
-from persistence.memory.tables import Tables
-from persistence.model import Scope
-from persistence.processes import Driving, Lease
+from persistence.memory.tables import Tables, in_scope
+from persistence.model import Execution, Scope
+from persistence.processes import Driving, Lease, Queue
 
 
 class MemoryReplicas:
@@ -56,15 +56,32 @@ class MemoryReplicas:
         execution = tables.row(scope, execution_id).execution
         if execution.incarnation is not None:
             server = tables.replica_names.get(execution.incarnation, "")
-            return Driving(now, server, tables.leases.get(execution.incarnation))
-        if execution.wake_time is None or execution.wake_time > now:
-            return Driving(now)
-        before = sum(
-            each.org == execution.org
-            and each.incarnation is None
-            and each.wake_time is not None
-            and each.wake_time <= now
-            and (-each.priority, each.wake_time, each.id) < (-execution.priority, execution.wake_time, execution.id)
-            for each in (row.execution for row in tables.executions.values())
-        )
-        return Driving(now, before=min(before, most))
+            return Driving(now, server, tables.leases.get(execution.incarnation), servers=self._servers())
+        queue = [each.id for each in self._queue(execution.org)]
+        before = queue.index(execution_id) if execution_id in queue else 0
+        return Driving(now, before=min(before, most), servers=self._servers())
+
+    async def queue(self, scope: Scope, workflow_id: UUID, limit: int, most: int) -> Queue:
+        """See ReplicaRepository."""
+        queue = self._queue(scope.org)
+        of_workflow = [
+            (each, before)
+            for before, each in enumerate(queue[:most])
+            if each.workflow_id == workflow_id and in_scope(each, scope)
+        ]
+        is_whole = len(queue) <= most and len(of_workflow) <= limit
+        return Queue(of_workflow[:limit], is_whole, self._servers())
+
+    def _queue(self, org: str) -> list[Execution]:
+        """Return what may be claimed of an org, in the order of claims."""
+        now = self._tables.now()
+        free = [
+            (-each.priority, each.wake_time, each.id, each)
+            for each in (row.execution for row in self._tables.executions.values())
+            if each.org == org and each.incarnation is None and each.end_time is None
+            if each.wake_time is not None and each.wake_time <= now
+        ]
+        return [each for *_, each in sorted(free, key=lambda row: row[:3])]
+
+    def _servers(self) -> int:
+        return sum(map(self._tables.is_live, self._tables.leases))

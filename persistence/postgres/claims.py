@@ -24,8 +24,8 @@ from persistence.postgres.slowness import Slow
 from persistence.processes import News
 
 # A lease that lasts for days was written by none of us, and would hold back for ever what a dead process owned.
-_RUNS = "r.lease_until > clock_timestamp() AND r.lease_until < clock_timestamp() + interval '1 day'"
-_LIVE = f"EXISTS (SELECT FROM replicas r WHERE r.incarnation = {{0}} AND {_RUNS})"
+RUNS = "r.lease_until > clock_timestamp() AND r.lease_until < clock_timestamp() + interval '1 day'"
+_LIVE = f"EXISTS (SELECT FROM replicas r WHERE r.incarnation = {{0}} AND {RUNS})"
 _TAKEN = selected(EXECUTION_COLUMNS, "e.")
 # Numbers at the end of their type must not make a claim fail, and all others with it.
 _NEXT_EPOCH = "e.epoch + (e.epoch < 9223372036854775807)::int"
@@ -55,7 +55,7 @@ owners AS (
 _DEAD = f"""
 ended AS MATERIALIZED (
     SELECT r.incarnation FROM owners o JOIN replicas r ON r.incarnation = o.incarnation
-    WHERE NOT ({_RUNS}) FOR SHARE OF r SKIP LOCKED),
+    WHERE NOT ({RUNS}) FOR SHARE OF r SKIP LOCKED),
 dead AS MATERIALIZED (
     SELECT incarnation FROM ended
     UNION ALL

@@ -8,12 +8,13 @@ import asyncpg
 
 from persistence.errors import ExecutionNotFoundError
 from persistence.model import Scope
-from persistence.postgres.claims import release
+from persistence.postgres import mending
+from persistence.postgres.claims import RUNS, release
 from persistence.postgres.connection import Database
 from persistence.postgres.notifications import Notifications, notify
-from persistence.postgres.records import IS_READABLE
+from persistence.postgres.records import EXECUTION_COLUMNS, IS_READABLE, selected
 from persistence.postgres.revisions import expected_revision
-from persistence.processes import Driving, Lease, News
+from persistence.processes import Driving, Lease, News, Queue
 
 _LEASE = """clock_timestamp() AS time,
     EXISTS (SELECT FROM replicas o WHERE o.incarnation <> $1 AND o.lease_until > clock_timestamp()) AS has_others"""
@@ -42,8 +43,9 @@ WHERE id = $1 AND incarnation = $2 AND epoch = $3"""
 # Those that wait behind it are not read: each half of the count goes along the index of what may be claimed.
 _FREE = """SELECT FROM executions o WHERE o.incarnation IS NULL AND o.end_time IS NULL AND o.org_id = e.org_id
             AND o.wake_time <= clock_timestamp()"""
+_SERVERS = f"(SELECT count(*) FROM replicas r WHERE {RUNS})"  # noqa: S608 - our own conditions
 _WHO_DRIVES = f"""
-SELECT clock_timestamp() AS time, coalesce(r.name, '') AS server,
+SELECT clock_timestamp() AS time, {_SERVERS} AS servers, coalesce(r.name, '') AS server,
     CASE WHEN r.lease_until {IS_READABLE} THEN r.lease_until END AS lease_until,
     CASE WHEN e.incarnation IS NULL AND e.end_time IS NULL AND e.wake_time <= clock_timestamp() THEN (
         SELECT count(*) FROM (
@@ -53,6 +55,19 @@ SELECT clock_timestamp() AS time, coalesce(r.name, '') AS server,
         ELSE 0 END AS before
 FROM executions e LEFT JOIN replicas r ON r.incarnation = e.incarnation
 WHERE e.org_id = $1 AND e.id = $2 AND ($3::text IS NULL OR e.owner = $3)"""  # noqa: S608 - our own conditions
+
+_IN_QUEUE = "o.org_id = $1 AND o.incarnation IS NULL AND o.end_time IS NULL AND o.wake_time <= clock_timestamp()"
+_DEPTH = f"""
+SELECT {_SERVERS} AS servers, (SELECT count(*) FROM (SELECT FROM executions o WHERE {_IN_QUEUE} LIMIT $2) f) AS depth"""  # noqa: S608
+_QUEUE = f"""
+WITH first AS MATERIALIZED (
+    SELECT o.id, o.workflow_id, o.owner, o.priority, o.wake_time FROM executions o
+    WHERE {_IN_QUEUE} ORDER BY o.priority DESC, o.wake_time, o.id LIMIT $5),
+numbered AS (
+    SELECT id, workflow_id, owner, row_number() OVER (ORDER BY priority DESC, wake_time, id) - 1 AS before FROM first)
+SELECT n.before, {selected(EXECUTION_COLUMNS, "e.")}
+FROM numbered n JOIN executions e ON e.org_id = $1 AND e.id = n.id
+WHERE n.workflow_id = $2 AND ($3::text IS NULL OR n.owner = $3) ORDER BY n.before LIMIT $4"""  # noqa: S608
 
 _SHORTEST_RENEWAL, _LONGEST_RENEWAL = 0.1, 2.0
 """Seconds that a renewal may take the server."""
@@ -110,7 +125,16 @@ class PostgresReplicas:
             row = await session.fetchrow(_WHO_DRIVES, scope.org, execution_id, scope.owner, most)
         if row is None:
             raise ExecutionNotFoundError(execution_id)
-        return Driving(row["time"], row["server"], row["lease_until"], min(row["before"], most))
+        return Driving(row["time"], row["server"], row["lease_until"], min(row["before"], most), row["servers"])
+
+    async def queue(self, scope: Scope, workflow_id: UUID, limit: int, most: int) -> Queue:
+        """See ReplicaRepository."""
+        async with self._database.searching(scope.org) as session:
+            known = await session.fetchrow(_DEPTH, scope.org, most + 1)
+            rows = await session.fetch(_QUEUE, scope.org, workflow_id, scope.owner, limit + 1, most)
+        assert known is not None  # noqa: S101 - it counts
+        waiting = [(mending.execution(row), row["before"]) for row in rows[:limit]]
+        return Queue(waiting, known["depth"] <= most and len(rows) <= limit, known["servers"])
 
     def _lease(self, row: asyncpg.Record, heard: int) -> Lease:
         self._notifications.learn(row["has_others"], heard)

@@ -10,6 +10,7 @@ from flowkeep.v1.execution_pb2 import Execution as ExecutionMessage
 from service.api.events import wait_message
 from service.api.executions import execution_message
 from service.api.identity import current_identity
+from service.api.paging import fitting, page_limit
 from service.api.permissions import READ_TASKS
 from service.api.steps import step_state
 from service.api.tasks import person_of
@@ -27,6 +28,19 @@ class ExplainCalls:
         caller = current_identity.get()
         person = person_of(caller) if caller.may(READ_TASKS) else None
         return _response(await self._explaining.explain(caller.scope, UUID(request.execution_id), person))
+
+    async def ExplainQueue(self, request: pb.ExplainQueueRequest, context: Any) -> pb.ExplainQueueResponse:
+        limit = page_limit(request.page_size)
+        found = await self._explaining.queues.explain(current_identity.get().scope, request.workflow, limit)
+        queued = fitting(
+            pb.QueuedExecution(execution=execution_message(each), obstacles=map(_message, obstacles))
+            for each, obstacles in found.executions
+        )
+        return pb.ExplainQueueResponse(
+            executions=queued,
+            executions_omitted=not found.is_whole or len(queued) < len(found.executions),
+            obstacles=map(_message, found.obstacles),
+        )
 
 
 def _response(found: Explanation) -> pb.ExplainExecutionResponse:
@@ -69,8 +83,12 @@ def _fill(target: Any, obstacle: Obstacle) -> None:
                 target.steps_in_work = obstacle.count
         case Kind.PAUSED if obstacle.pause is not None:
             target.paused_by, target.reason = obstacle.pause.by, obstacle.pause.reason
+            target.hard, target.end_put_off = obstacle.pause.is_hard, obstacle.is_put_off
         case Kind.QUEUE:
-            target.before = obstacle.count
+            target.before, target.deaths = obstacle.count, obstacle.deaths
+        case Kind.SERVERS if (room := obstacle.room) is not None:
+            target.servers, target.asked_server, target.driven = obstacle.count, room.server, room.driven
+            target.has_room, target.has_room_for_org = room.has_room, room.has_room_for_org
         case Kind.DRIVEN | Kind.STOPPED:
             target.server = obstacle.server
         case Kind.PREDECESSORS:
@@ -78,6 +96,7 @@ def _fill(target: Any, obstacle: Obstacle) -> None:
             target.paths.extend(obstacle.paths)
         case Kind.RUNNING_ATTEMPT if step is not None:
             target.attempt, target.worker, target.progress_percent = step.attempt, step.worker, step.progress
+            target.told_to_stop = obstacle.is_told_to_stop
         case Kind.RETRY if wait is not None and step is not None:
             target.attempt, target.failure_code = wait.retry.attempt, failure_code(step)
         case Kind.SLOT if wait is not None:

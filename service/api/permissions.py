@@ -27,6 +27,7 @@ PERMISSIONS: Mapping[str, str] = {
     "/flowkeep.v1.ExecutionService/GetStep": READ_EXECUTIONS,
     "/flowkeep.v1.ExecutionService/CompareExecutions": READ_EXECUTIONS,
     "/flowkeep.v1.ExecutionService/ExplainExecution": READ_EXECUTIONS,
+    "/flowkeep.v1.ExecutionService/ExplainQueue": READ_EXECUTIONS,
     "/flowkeep.v1.ExecutionService/Cancel": "executions.cancel",
     "/flowkeep.v1.ExecutionService/Pause": "executions.control",
     "/flowkeep.v1.ExecutionService/Resume": "executions.control",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from service.cli.arguments import SET_HELP, SET_STRING_HELP, RequestId
+from service.cli.explaining import explain, queue
 from service.cli.retry import retry
 from service.cli.session import Session, command
 
@@ -37,6 +38,7 @@ def register(app: typer.Typer) -> None:
         ("replay", replay),
         ("compare", compare),
         ("explain", explain),
+        ("queue", queue),
         ("cancel", cancel),
         ("retry", retry),
     ):
@@ -261,20 +263,6 @@ async def compare(
         show_json(json_form(found))
     else:
         show(comparison_view(found))
-
-
-async def explain(session: Session, execution_id: _Id) -> None:
-    """Explain why an execution and each of its open steps do not move."""
-    from service.cli.execution_ids import whole_id
-    from service.cli.explanation_view import explanation_view
-    from service.cli.json_form import json_form
-    from service.cli.rendering import show, show_json
-
-    found = await session.client.explain_execution(await whole_id(session.client, execution_id))
-    if session.json:
-        show_json(json_form(found))
-    else:
-        show(explanation_view(found))
 
 
 async def cancel(

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from flowkeep.definition import short_name
 from flowkeep.v1.execution_pb2 import Execution, StepExecution
-from flowkeep.v1.explanation_pb2 import ExplainExecutionResponse, Obstacle
+from flowkeep.v1.explanation_pb2 import ExplainExecutionResponse, ExplainQueueResponse, Obstacle
 from service.cli.columns import Facts, Prose
 from service.cli.rendering import clean, plain, state_text
 
@@ -31,6 +31,18 @@ def explanation_view(found: ExplainExecutionResponse) -> Group:
         parts += [Text(), Text.assemble((clean(step.path), "bold"), " ", state), *_sentences(step.obstacles)]
     if found.steps_omitted:
         parts += [Text(), plain(f"… more open steps: flowkeep steps {execution.execution_id}", "dim")]
+    return Group(*parts)
+
+
+def queue_view(found: ExplainQueueResponse) -> Group:
+    """Return what holds the queue of a workflow, and each execution in it with the sentences that say why it waits."""
+    parts: list[RenderableType] = _sentences(found.obstacles)
+    for each in found.executions:
+        state = state_text(short_name(Execution.State.DESCRIPTOR, each.execution.state))
+        parts += [Text(), Text.assemble((clean(each.execution.execution_id), "bold"), " ", state)]
+        parts += _sentences(each.obstacles)
+    if found.executions_omitted:
+        parts += [Text(), plain("… there are more, or may be", "dim")]
     return Group(*parts)
 
 

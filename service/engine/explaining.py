@@ -17,25 +17,27 @@ from persistence.waits import Wait, WaitKind
 from persistence.workers import ConnectedWorker
 from service.engine import obstacles as of
 from service.engine import paths
-from service.engine.definition import Definition
-from service.engine.handlers.attempt import Attempt
+from service.engine.definition import Definition, Delivery
 from service.engine.handlers.processes import Processes, processes
 from service.engine.handlers.threads import Slots, Threads, threads
-from service.engine.obstacles import MOST_NAMED, Obstacle
+from service.engine.obstacles import MOST_NAMED, Obstacle, Room
+from service.engine.planning.reopened import finding_earlier
 from service.engine.planning.state import newest
+from service.engine.queueing import MOST_BEFORE, Queueing, room_of
 from service.engine.running.runner import Runner
-from service.engine.steps import Steps
+from service.engine.slices import in_slices
+from service.engine.steps import Steps, place_of
 from service.engine.wishes import Wishes
+from service.engine.workers.lines import WORKERS
 from service.engine.workflows import Workflows
 
 MOST_STEPS = 100
 """Open steps that are explained."""
 
-MOST_BEFORE = 1_000
-"""Executions that are counted in a queue."""
-
 _SLOTS: Mapping[str, Callable[[], Slots]] = {Threads.resource: threads, Processes.resource: processes}
 _OPEN = StepFilter(OPEN_STEP_STATES)
+_Holder = tuple[str, UUID, str]
+"""Org, execution and path of the step that holds something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +56,14 @@ class _Known:
 
     execution: Execution
     scope: Scope
+    driving: Driving
     definition: Definition
     ended: frozenset[str]
     """Paths of steps before others that have ended."""
     tasks: Mapping[str, Task] = field(default_factory=dict)
     workers: Sequence[ConnectedWorker] = ()
+    seen: dict[UUID, bool] = field(default_factory=dict)
+    """Whether the caller may see executions that hold what others wait for."""
 
 
 class Explaining:
@@ -69,6 +74,7 @@ class Explaining:
         self._workflows = workflows
         self._runner = runner
         self._steps = Steps(repository, workflows)
+        self.queues = Queueing(repository, runner)
         self._of_waits: Mapping[WaitKind, Callable[[_Known, Step, Wait], Awaitable[Obstacle]]] = {
             WaitKind.TIMER: self._timer,
             WaitKind.RETRY: self._retry,
@@ -89,17 +95,37 @@ class Explaining:
             return Explanation(execution, [of.ended(execution)], [])
         driving = await self._repository.who_drives(scope, execution_id, MOST_BEFORE)
         page = await self._steps.page(scope, execution_id, _OPEN, "", MOST_STEPS, 0)
-        steps = [step for _, step in page.steps]
+        again = await self._again(scope, execution, page.definition)
+        steps = [*(step for _, step in page.steps), *again]
+        if again:
+            steps.sort(key=lambda step: place_of(page.definition, step.path))
+        is_whole, steps = not page.following and len(steps) <= MOST_STEPS, steps[:MOST_STEPS]
         known = _Known(
             execution,
             scope,
+            driving,
             page.definition,
-            await self._ended_before(scope, execution_id, page.definition, steps),
+            await self._ended_before(scope, execution_id, page.definition, steps) - {step.path for step in again},
             await self._tasks(person, execution_id, steps),
             await self._workers(scope, steps),
         )
         explained = [(step, [await self._of_step(known, step)]) for step in steps]
-        return Explanation(execution, _of_execution(execution, driving), explained, not page.following)
+        whole = _of_execution(execution, driving, room_of(self._runner, scope.org), has_open=bool(steps))
+        return Explanation(execution, whole, explained, is_whole)
+
+    async def _again(self, scope: Scope, execution: Execution, definition: Definition) -> Sequence[Step]:
+        """Return the steps of the root that had ended, and run again since the execution was reopened.
+
+        Of what they repeat nothing is there before they begin.
+        """
+        if not execution.reopened_seq:
+            return ()
+        found = await self._repository.get_steps(scope, execution.id, list(definition.root.by_id), 0)
+        earlier = await in_slices(finding_earlier(definition, newest(found.steps), execution.reopened_seq))
+        return [
+            Step(step.path, step.handler, StepState.PENDING, step.iteration + 1, position=step.position)
+            for step in earlier.values()
+        ]
 
     async def _ended_before(
         self, scope: Scope, execution_id: UUID, definition: Definition, steps: Sequence[Step]
@@ -129,15 +155,19 @@ class Explaining:
         if step.state is StepState.WAITING and step.wait is not None:
             return await self._of_waits[step.wait.kind](known, step, step.wait)
         if step.state is StepState.RUNNING:
-            return of.running(step)
+            spec = known.definition.find(step.path)
+            may_be_stopped = spec is None or spec.delivery is not Delivery.AT_MOST_ONCE
+            return of.running(step, known.execution, may_be_stopped=may_be_stopped)
+        if of.is_ending(known.execution):
+            return of.execution(known.execution)
         before = [path for path in _predecessors(known.definition, step.path) if path not in known.ended]
         return of.predecessors(before) if before else of.execution(known.execution)
 
     async def _timer(self, known: _Known, step: Step, wait: Wait) -> Obstacle:
-        return of.timer(wait)
+        return of.timer(wait, known.execution, known.driving.time)
 
     async def _retry(self, known: _Known, step: Step, wait: Wait) -> Obstacle:
-        return of.retry(step, wait)
+        return of.retry(step, wait, known.execution, known.driving.time)
 
     async def _signal(self, known: _Known, step: Step, wait: Wait) -> Obstacle:
         return of.signal(wait)
@@ -160,25 +190,41 @@ class Explaining:
     async def _slot(self, known: _Known, step: Step, wait: Wait) -> Obstacle:
         if known.execution.incarnation != self._runner.incarnation:
             return of.slot(wait, [], 0)
-        holding = _holding(wait.resource)
-        named = [each for each in holding if each.org == known.scope.org][:MOST_NAMED]
-        seen = [each for each in named if await self._is_seen(known.scope, each.execution_id)]
-        return of.slot(wait, [(each.execution_id, each.path) for each in seen], len(holding) - len(seen))
+        if wait.resource == WORKERS:
+            holding = self._held_by_workers(known.scope.org, step.handler)
+        else:
+            holding = _holding(wait.resource)
+        named = [(execution_id, path) for org, execution_id, path in holding if org == known.scope.org][:MOST_NAMED]
+        seen = [each for each in named if await self._is_seen(known, each[0])]
+        return of.slot(wait, seen, len(holding) - len(seen))
 
-    async def _is_seen(self, scope: Scope, execution_id: UUID) -> bool:
-        try:
-            await self._repository.get_execution(scope, execution_id)
-        except NotFoundError:
-            return False
-        return True
+    def _held_by_workers(self, org: str, handler: str) -> Sequence[_Holder]:
+        """Return what the workers of this process run that have a handler."""
+        having = (each for each in self._runner.context.workers.of(org) if handler in each.handlers)
+        return [
+            (org, attempt.execution_id, attempt.path)
+            for worker in having
+            for attempt in (*worker.assigned, *worker.relayed)
+        ]
+
+    async def _is_seen(self, known: _Known, execution_id: UUID) -> bool:
+        if execution_id not in known.seen:
+            try:
+                await self._repository.get_execution(known.scope, execution_id)
+            except NotFoundError:
+                known.seen[execution_id] = False
+            else:
+                known.seen[execution_id] = True
+        return known.seen[execution_id]
 
 
-def _of_execution(execution: Execution, driving: Driving) -> list[Obstacle]:
+def _of_execution(execution: Execution, driving: Driving, room: Room, *, has_open: bool) -> list[Obstacle]:
     """Return what holds an execution as a whole: first what somebody decided, then where it is driven."""
     found = []
     if execution.pause is not None:
-        found.append(of.paused(execution.pause))
-    if execution.ending is not None or execution.state is ExecutionState.CANCELLING:
+        is_put_off = execution.start_time is not None and execution.ending is None and not has_open
+        found.append(of.paused(execution.pause, is_put_off=is_put_off))
+    if of.is_ending(execution):
         found.append(of.ending(execution))
     is_unbegun = execution.state is ExecutionState.PENDING
     if is_unbegun and execution.scheduled_time is not None and execution.scheduled_time > driving.time:
@@ -189,13 +235,15 @@ def _of_execution(execution: Execution, driving: Driving) -> list[Obstacle]:
         found.append(of.parked(execution.wake_time))
     else:
         found.append(of.queue(execution, driving.before, MOST_BEFORE))
+        found.append(of.servers(driving.servers, room))
     return found
 
 
-def _holding(resource: str) -> Sequence[Attempt]:
-    """Return the attempts that hold what there is of a resource of this process."""
+def _holding(resource: str) -> Sequence[_Holder]:
+    """Return which attempts hold what there is of a resource of this process."""
     slots = _SLOTS.get(resource)
-    return [] if slots is None else [place.attempt for place in slots().running if place.attempt is not None]
+    attempts = [] if slots is None else [place.attempt for place in slots().running if place.attempt is not None]
+    return [(each.org, each.execution_id, each.path) for each in attempts]
 
 
 def _predecessors(definition: Definition, path: str) -> Sequence[str]:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from uuid import UUID
 
-from persistence.model import Execution, ExecutionState, Pause, Step
+from persistence.model import SUSPECT_DEATHS, Execution, ExecutionState, Pause, Step
 from persistence.people import Task
 from persistence.processes import Driving
 from persistence.waits import Wait
@@ -30,6 +30,8 @@ class Kind(StrEnum):
     PARKED = "parked"
     DRIVEN = "driven"
     STOPPED = "stopped"
+    SERVERS = "servers"
+    EMPTY = "empty"
     PREDECESSORS = "predecessors"
     EXECUTION = "execution"
     RUNNING_ATTEMPT = "running_attempt"
@@ -40,6 +42,16 @@ class Kind(StrEnum):
     TASK = "task"
     SIGNAL = "signal"
     BREAKPOINT = "breakpoint"
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Whether a server takes one execution more, and one of an org, of which it drives so many."""
+
+    server: str
+    has_room: bool
+    has_room_for_org: bool
+    driven: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +72,29 @@ class Obstacle:
     wait: Wait | None = None
     task: Task | None = None
     holders: Sequence[tuple[UUID, str]] = ()
+    room: Room | None = None
+    deaths: int = 0
+    is_put_off: bool = False
+    is_told_to_stop: bool = False
 
 
 def ended(execution: Execution) -> Obstacle:
-    """Return that it has ended."""
-    return Obstacle(Kind.ENDED, f"It has ended: {execution.state}.", execution.end_time, state=execution.state)
+    """Return that it has ended, and that nothing is to come."""
+    run = f" in run {execution.run}" if execution.run > 1 else ""
+    code = failure_code(execution)
+    why = f" with {code}" if code and execution.state is not ExecutionState.COMPLETED else ""
+    more = "" if execution.state is ExecutionState.COMPLETED else ", unless it is retried"
+    sentence = f"It has ended{run}: {execution.state}{why}. Nothing is to come{more}."
+    return Obstacle(Kind.ENDED, sentence, execution.end_time, state=execution.state)
 
 
-def paused(pause: Pause) -> Obstacle:
-    """Return who paused it."""
+def paused(pause: Pause, *, is_put_off: bool = False) -> Obstacle:
+    """Return who paused it, and what comes at the resume; of what `is_put_off` that is the end."""
+    how = " hard" if pause.is_hard else ""
     why = f": {pause.reason}" if pause.reason else ""
-    sentence = f"{pause.by or 'Somebody'} paused it{why}. It goes on when it is resumed."
-    return Obstacle(Kind.PAUSED, sentence, pause.time, pause=pause)
+    then = "All of its steps have ended, and it completes" if is_put_off else "It goes on"
+    sentence = f"{pause.by or 'Somebody'} paused it{how}{why}. {then} when it is resumed."
+    return Obstacle(Kind.PAUSED, sentence, pause.time, pause=pause, is_put_off=is_put_off)
 
 
 def ending(execution: Execution) -> Obstacle:
@@ -92,7 +115,28 @@ def queue(execution: Execution, before: int, most: int) -> Obstacle:
     """Return its place in the queue."""
     count = "nothing" if not before else f"{before}{' or more' if before >= most else ''}"
     sentence = f"It waits for a server with room, and {count} of its org {_be(before)} before it."
-    return Obstacle(Kind.QUEUE, sentence, execution.wake_time, count=before)
+    if (deaths := execution.deaths) >= SUSPECT_DEATHS:
+        sentence = f"{deaths} servers died while they drove it: it waits for one that tries it apart from all others."
+    return Obstacle(Kind.QUEUE, sentence, execution.wake_time, count=before, deaths=deaths)
+
+
+def empty() -> Obstacle:
+    """Return that nothing waits."""
+    return Obstacle(Kind.EMPTY, "No execution of it waits for a server.")
+
+
+def servers(count: int, room: Room) -> Obstacle:
+    """Return which servers there are, and whether the one that was asked has room."""
+    there = f"{_counted(count, 'server')} {_be(count)} there" if count else "No server is there"
+    if not room.has_room:
+        this = "takes nothing more"
+    elif not room.has_room_for_org:
+        this = "takes nothing more of this org, to keep room for others"
+    else:
+        this = "has room, and takes what it finds"
+    driven = _counted(room.driven, "execution")
+    sentence = f"{there}. {room.server or 'The server'}, which was asked, drives {driven} of this org, and {this}."
+    return Obstacle(Kind.SERVERS, sentence, count=count, room=room)
 
 
 def parked(until: datetime) -> Obstacle:
@@ -123,29 +167,46 @@ def predecessors(before: Sequence[str]) -> Obstacle:
 
 def execution(holding: Execution) -> Obstacle:
     """Return that nothing holds a step but what holds its execution."""
+    if is_ending(holding):
+        return Obstacle(Kind.EXECUTION, "It does not begin any more, since the execution ends.")
+    if holding.pause is not None:
+        return Obstacle(Kind.EXECUTION, "It begins when the execution is resumed.")
     return Obstacle(Kind.EXECUTION, f"It begins when the execution goes on, which is {holding.state}.")
 
 
-def running(step: Step) -> Obstacle:
-    """Return what runs of a step."""
+def running(step: Step, holding: Execution, *, may_be_stopped: bool) -> Obstacle:
+    """Return what runs of a step; a hard pause stops it where it `may_be_stopped`."""
     if not step.attempt:
         return Obstacle(Kind.RUNNING_ATTEMPT, "It runs, until the steps in it have ended.", step.start_time, step=step)
     where = f" on {step.worker}" if step.worker else ""
     done = f", {step.progress} % done" if step.progress else ""
     since = f" since {_at(step.attempt_time)}" if step.attempt_time is not None else ""
     sentence = f"Attempt {step.attempt} runs{where}{since}{done}."
-    return Obstacle(Kind.RUNNING_ATTEMPT, sentence, step.attempt_time, step=step)
+    is_told = False
+    if is_ending(holding):
+        is_told, sentence = True, f"{sentence} It was told to stop, since the execution ends."
+    elif holding.pause is not None and holding.pause.is_hard and may_be_stopped:
+        is_told, sentence = True, f"{sentence} It was told to stop, and is made again when the execution is resumed."
+    elif holding.pause is not None:
+        sentence = f"{sentence} The pause lets it finish."
+    return Obstacle(Kind.RUNNING_ATTEMPT, sentence, step.attempt_time, step=step, is_told_to_stop=is_told)
 
 
-def timer(wait: Wait) -> Obstacle:
+def timer(wait: Wait, holding: Execution, now: datetime) -> Obstacle:
     """Return until when a step waits."""
-    until = f" until {_at(wait.wake_time)}" if wait.wake_time is not None else ""
-    return _waiting(Kind.TIMER, f"It waits{until}.", wait)
+    if (held := _held_since(wait, holding, now)) is not None:
+        sentence = f"It waited until {_at(held)}, and goes on when the execution is resumed."
+    else:
+        until = f" until {_at(wait.wake_time)}" if wait.wake_time is not None else ""
+        sentence = f"It waits{until}."
+    return _waiting(Kind.TIMER, sentence, wait)
 
 
-def retry(step: Step, wait: Wait) -> Obstacle:
+def retry(step: Step, wait: Wait, holding: Execution, now: datetime) -> Obstacle:
     """Return when the next attempt comes."""
     at = f" at {_at(wait.wake_time)}" if wait.wake_time is not None else ""
+    if _held_since(wait, holding, now) is not None:
+        at = " when the execution is resumed"
     code = failure_code(step)
     why = f", since the last one failed with {code}" if code else ""
     sentence = f"Attempt {wait.attempt} comes{at}{why}."
@@ -197,8 +258,9 @@ def signal(wait: Wait) -> Obstacle:
     names = (" and " if wait.every else " or ").join(wait.signals[:_MOST_SAID])
     rest = f" and {more} more" if more > 0 else ""
     until = f", until {_at(wait.wake_time)} at most" if wait.wake_time is not None else ""
+    since = f" since {_at(wait.start_time)}"
     kind = "signal" if len(wait.signals) == 1 else "signals"
-    return _waiting(Kind.SIGNAL, f"It waits for the {kind} {names}{rest}{until}.", wait)
+    return _waiting(Kind.SIGNAL, f"It waits for the {kind} {names}{rest}{since}{until}.", wait)
 
 
 def breakpoint_of(wait: Wait) -> Obstacle:
@@ -208,10 +270,21 @@ def breakpoint_of(wait: Wait) -> Obstacle:
     )
 
 
-def failure_code(step: Step) -> str:
-    """Return the code of the failure of the last attempt, empty where it cannot be told."""
-    code = (step.failure or {}).get("code", "")
+def is_ending(execution: Execution) -> bool:
+    """Return whether its end is decided, and waits for what runs."""
+    return execution.ending is not None or execution.state is ExecutionState.CANCELLING
+
+
+def failure_code(failed: Step | Execution) -> str:
+    """Return the code of the failure of the last attempt, or of an end; empty where it cannot be told."""
+    code = (failed.failure or {}).get("code", "")
     return code if isinstance(code, str) else ""
+
+
+def _held_since(wait: Wait, holding: Execution, now: datetime) -> datetime | None:
+    """Return when a wait was over that a pause has kept from going on, None for others."""
+    is_over = wait.wake_time is not None and wait.wake_time <= now
+    return wait.wake_time if holding.pause is not None and is_over else None
 
 
 def _waiting(kind: Kind, sentence: str, wait: Wait) -> Obstacle:

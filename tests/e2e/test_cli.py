@@ -273,7 +273,10 @@ async def test_two_executions_beside_each_other(target: str) -> None:
 async def test_why_an_execution_does_not_move(target: str) -> None:
     execution_id = (await execute(target, "greeting", "--set", "name=Flo", "--wait"))["execution_id"]
     (found,) = (await at(target, "explain", execution_id)).json["obstacles"]
-    assert (found["sentence"], found["ended"]) == ("It has ended: COMPLETED.", {"state": "COMPLETED"})
+    assert (found["sentence"], found["ended"]) == (
+        "It has ended: COMPLETED. Nothing is to come.",
+        {"state": "COMPLETED"},
+    )
     assert "It has ended: COMPLETED." in await shown(target, "explain", execution_id)
     assert NO_EXECUTION in await refused(target, "explain", NO_EXECUTION, code=3)
 

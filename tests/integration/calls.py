@@ -44,7 +44,7 @@ RULES_OPTION = 1159
 
 NOBODYS = "01930000-0000-7000-8000-000000000000"
 
-BY_WORKFLOW = ("GetWorkflow", "UpdateWorkflow", "DeleteWorkflow", "Execute")
+BY_WORKFLOW = ("GetWorkflow", "UpdateWorkflow", "DeleteWorkflow", "Execute", "ExplainQueue")
 BY_EXECUTION = (
     "GetExecution",
     "ListSteps",

@@ -113,7 +113,7 @@ class Script(ExecutionServiceServicer, WorkflowServiceServicer):
     Retry = Pause = Resume = Terminate = Cancel = UpdateWorkflow = DeleteWorkflow = ApplyWorkflows = CreateWorkflow
 
     # The stubs declare these abstract; no test calls them.
-    ExplainExecution = CompareExecutions = None  # type: ignore[assignment]
+    ExplainQueue = ExplainExecution = CompareExecutions = None  # type: ignore[assignment]
     GetStep = ListSteps = GetWorkflow = ListWorkflows = ValidateWorkflow = ListHandlers = None  # type: ignore[assignment]
 
 

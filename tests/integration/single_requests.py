@@ -123,6 +123,12 @@ ROWS: dict[str, list[tuple[dict[str, Any], str]]] = {
         (E, "other_execution_id"),
         ({**E, "other_execution_id": "one"}, "other_execution_id"),
     ],
+    "ExplainQueue": [
+        ({"workflow": NOBODYS}, "WORKFLOW_NOT_FOUND"),
+        ({"workflow": ""}, "workflow"),
+        ({"workflow": WIDE}, "WORKFLOW_NOT_FOUND"),
+        ({"workflow": "w", "page_size": -1}, "page_size"),
+    ],
     **{name: [(E, "EXECUTION_NOT_FOUND")] for name in ("ExplainExecution", "Cancel", "Pause", "Resume", "Terminate")},
     **{name: [(E, "EXECUTION_NOT_FOUND")] for name in ("Cancel", "Pause", "Resume", "Terminate")},
     "SetBreakpoints": [

@@ -49,13 +49,16 @@ async def test_each_open_step_says_why_it_does_not_move(client: flowkeep.Client,
     }
     by_path = {each.path: each.obstacles[0] for each in found.steps}
     assert by_path["ask"].sentence == "It waits for ann or the group cfo to do 'Approve'."
-    assert by_path["listen"].sentence == "It waits for the signal paid."
+    assert by_path["listen"].sentence.startswith("It waits for the signal paid since 2")
+    assert by_path["run"].sentence.endswith("The pause lets it finish.")
     assert by_path["after"].sentence == "It begins when ask, run have ended."
     assert list(by_path["after"].predecessors.paths) == ["ask", "run"]
     assert by_path["sleep"].HasField("end_time")
     await client.terminate(execution_id)
     found = await client.explain_execution(execution_id)
-    assert [each.sentence for each in found.obstacles] == ["It has ended: CANCELLED."]
+    assert [each.sentence for each in found.obstacles] == [
+        "It has ended: CANCELLED with TERMINATED. Nothing is to come, unless it is retried."
+    ]
     assert not found.steps
 
 

@@ -22,7 +22,7 @@ from google.protobuf.struct_pb2 import Struct
 from flowkeep.v1 import execution_service_pb2 as executions_pb
 from flowkeep.v1 import workflow_service_pb2 as workflows_pb
 from flowkeep.v1.comparison_pb2 import CompareExecutionsRequest
-from flowkeep.v1.explanation_pb2 import ExplainExecutionRequest
+from flowkeep.v1.explanation_pb2 import ExplainExecutionRequest, ExplainQueueRequest
 from persistence.memory import MemoryRepository
 from service.api.admission import Admission
 from service.api.execution_service import ExecutionServicer
@@ -222,6 +222,7 @@ def _requests(workflow: str, execution_id: str) -> dict[str, Message]:
         "GetStep": executions_pb.GetStepRequest(execution_id=execution_id, path="one"),
         "CompareExecutions": CompareExecutionsRequest(execution_id=execution_id, other_execution_id=execution_id),
         "ExplainExecution": ExplainExecutionRequest(execution_id=execution_id),
+        "ExplainQueue": ExplainQueueRequest(workflow=workflow),
         "Cancel": executions_pb.CancelRequest(execution_id=execution_id),
         "Pause": executions_pb.PauseRequest(execution_id=execution_id),
         "Resume": executions_pb.ResumeRequest(execution_id=execution_id),

@@ -172,6 +172,8 @@ async def _use_every_rpc(session: Session) -> None:
     waiting = (await session.call(run, "Execute", workflow="waiting"))["execution"]["execution_id"]
     why = await session.call(run, "ExplainExecution", execution_id=waiting)
     assert why["steps"][0]["obstacles"][0]["sentence"].startswith("It waits")
+    queue = await session.call(run, "ExplainQueue", workflow="waiting")
+    assert queue["obstacles"][0]["sentence"] == "No execution of it waits for a server."
     paused = await session.call(run, "Pause", execution_id=waiting, reason="lunch", stop_deadline=True)
     assert (paused["execution"]["state"], paused["execution"]["pause"]["reason"]) == ("STATE_PAUSED", "lunch")
     assert (await session.call(run, "Resume", execution_id=waiting))["execution"]["state"] == "STATE_RUNNING"

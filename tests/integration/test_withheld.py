@@ -13,7 +13,7 @@ from flowkeep.v1 import execution_service_pb2 as executions_pb2
 from flowkeep.v1 import workflow_service_pb2 as workflows_pb2
 from flowkeep.v1.comparison_pb2 import CompareExecutionsRequest
 from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_FULL, STEP_VIEW_FULL
-from flowkeep.v1.explanation_pb2 import ExplainExecutionRequest
+from flowkeep.v1.explanation_pb2 import ExplainExecutionRequest, ExplainQueueRequest
 from service.api.claims import KNOWN_PERMISSIONS, READ_WORKFLOWS
 from service.api.permissions import READ_EXECUTIONS
 from tests.integration.conftest import Serve
@@ -88,6 +88,7 @@ async def everything(served: Served, metadata: Any) -> dict[str, Any]:
         "ExplainExecution": await call.ExplainExecution(
             ExplainExecutionRequest(execution_id=running), metadata=metadata
         ),
+        "ExplainQueue": await call.ExplainQueue(ExplainQueueRequest(workflow="waiting"), metadata=metadata),
         "WatchExecution": await watched(execution_id=execution_id),
         "snapshot": await watched(execution_id=execution_id, snapshot=True),
         "Cancel": await call.Cancel(pb.CancelRequest(execution_id=running), metadata=metadata),

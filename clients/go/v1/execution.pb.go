@@ -1815,7 +1815,7 @@ func (x *RetryWait) GetAttempt() int32 {
 type SlotWait struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Output only. What it is: `threads` are those of the server, for sync handlers, `processes` those beside it, for
-	// handlers that are declared so.
+	// handlers that are declared so, `workers` the room of workers that have the handler.
 	Resource      string `protobuf:"bytes,1,opt,name=resource,proto3" json:"resource,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -3583,7 +3583,7 @@ const file_flowkeep_v1_execution_service_proto_rawDesc = "" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12\x1c\n" +
-	"\titeration\x18\x04 \x01(\x05R\titeration2\xcc\v\n" +
+	"\titeration\x18\x04 \x01(\x05R\titeration2\xa1\f\n" +
 	"\x10ExecutionService\x12D\n" +
 	"\aExecute\x12\x1b.flowkeep.v1.ExecuteRequest\x1a\x1c.flowkeep.v1.ExecuteResponse\x12S\n" +
 	"\fBatchExecute\x12 .flowkeep.v1.BatchExecuteRequest\x1a!.flowkeep.v1.BatchExecuteResponse\x12S\n" +
@@ -3592,7 +3592,8 @@ const file_flowkeep_v1_execution_service_proto_rawDesc = "" +
 	"\tListSteps\x12\x1d.flowkeep.v1.ListStepsRequest\x1a\x1e.flowkeep.v1.ListStepsResponse\x12D\n" +
 	"\aGetStep\x12\x1b.flowkeep.v1.GetStepRequest\x1a\x1c.flowkeep.v1.GetStepResponse\x12b\n" +
 	"\x11CompareExecutions\x12%.flowkeep.v1.CompareExecutionsRequest\x1a&.flowkeep.v1.CompareExecutionsResponse\x12_\n" +
-	"\x10ExplainExecution\x12$.flowkeep.v1.ExplainExecutionRequest\x1a%.flowkeep.v1.ExplainExecutionResponse\x12A\n" +
+	"\x10ExplainExecution\x12$.flowkeep.v1.ExplainExecutionRequest\x1a%.flowkeep.v1.ExplainExecutionResponse\x12S\n" +
+	"\fExplainQueue\x12 .flowkeep.v1.ExplainQueueRequest\x1a!.flowkeep.v1.ExplainQueueResponse\x12A\n" +
 	"\x06Cancel\x12\x1a.flowkeep.v1.CancelRequest\x1a\x1b.flowkeep.v1.CancelResponse\x12>\n" +
 	"\x05Pause\x12\x19.flowkeep.v1.PauseRequest\x1a\x1a.flowkeep.v1.PauseResponse\x12A\n" +
 	"\x06Resume\x12\x1a.flowkeep.v1.ResumeRequest\x1a\x1b.flowkeep.v1.ResumeResponse\x12Y\n" +
@@ -3684,8 +3685,10 @@ var file_flowkeep_v1_execution_service_proto_goTypes = []any{
 	(*structpb.Value)(nil),                     // 61: google.protobuf.Value
 	(*CompareExecutionsRequest)(nil),           // 62: flowkeep.v1.CompareExecutionsRequest
 	(*ExplainExecutionRequest)(nil),            // 63: flowkeep.v1.ExplainExecutionRequest
-	(*CompareExecutionsResponse)(nil),          // 64: flowkeep.v1.CompareExecutionsResponse
-	(*ExplainExecutionResponse)(nil),           // 65: flowkeep.v1.ExplainExecutionResponse
+	(*ExplainQueueRequest)(nil),                // 64: flowkeep.v1.ExplainQueueRequest
+	(*CompareExecutionsResponse)(nil),          // 65: flowkeep.v1.CompareExecutionsResponse
+	(*ExplainExecutionResponse)(nil),           // 66: flowkeep.v1.ExplainExecutionResponse
+	(*ExplainQueueResponse)(nil),               // 67: flowkeep.v1.ExplainQueueResponse
 }
 var file_flowkeep_v1_execution_service_proto_depIdxs = []int32{
 	49, // 0: flowkeep.v1.ExecuteRequest.input:type_name -> google.protobuf.Struct
@@ -3753,36 +3756,38 @@ var file_flowkeep_v1_execution_service_proto_depIdxs = []int32{
 	15, // 62: flowkeep.v1.ExecutionService.GetStep:input_type -> flowkeep.v1.GetStepRequest
 	62, // 63: flowkeep.v1.ExecutionService.CompareExecutions:input_type -> flowkeep.v1.CompareExecutionsRequest
 	63, // 64: flowkeep.v1.ExecutionService.ExplainExecution:input_type -> flowkeep.v1.ExplainExecutionRequest
-	17, // 65: flowkeep.v1.ExecutionService.Cancel:input_type -> flowkeep.v1.CancelRequest
-	23, // 66: flowkeep.v1.ExecutionService.Pause:input_type -> flowkeep.v1.PauseRequest
-	25, // 67: flowkeep.v1.ExecutionService.Resume:input_type -> flowkeep.v1.ResumeRequest
-	27, // 68: flowkeep.v1.ExecutionService.SetBreakpoints:input_type -> flowkeep.v1.SetBreakpointsRequest
-	29, // 69: flowkeep.v1.ExecutionService.EditStepInput:input_type -> flowkeep.v1.EditStepInputRequest
-	31, // 70: flowkeep.v1.ExecutionService.Terminate:input_type -> flowkeep.v1.TerminateRequest
-	33, // 71: flowkeep.v1.ExecutionService.SignalExecution:input_type -> flowkeep.v1.SignalExecutionRequest
-	18, // 72: flowkeep.v1.ExecutionService.Retry:input_type -> flowkeep.v1.RetryRequest
-	20, // 73: flowkeep.v1.ExecutionService.ForkExecution:input_type -> flowkeep.v1.ForkExecutionRequest
-	35, // 74: flowkeep.v1.ExecutionService.WatchExecution:input_type -> flowkeep.v1.WatchExecutionRequest
-	4,  // 75: flowkeep.v1.ExecutionService.Execute:output_type -> flowkeep.v1.ExecuteResponse
-	6,  // 76: flowkeep.v1.ExecutionService.BatchExecute:output_type -> flowkeep.v1.BatchExecuteResponse
-	8,  // 77: flowkeep.v1.ExecutionService.GetExecution:output_type -> flowkeep.v1.GetExecutionResponse
-	12, // 78: flowkeep.v1.ExecutionService.ListExecutions:output_type -> flowkeep.v1.ListExecutionsResponse
-	14, // 79: flowkeep.v1.ExecutionService.ListSteps:output_type -> flowkeep.v1.ListStepsResponse
-	16, // 80: flowkeep.v1.ExecutionService.GetStep:output_type -> flowkeep.v1.GetStepResponse
-	64, // 81: flowkeep.v1.ExecutionService.CompareExecutions:output_type -> flowkeep.v1.CompareExecutionsResponse
-	65, // 82: flowkeep.v1.ExecutionService.ExplainExecution:output_type -> flowkeep.v1.ExplainExecutionResponse
-	22, // 83: flowkeep.v1.ExecutionService.Cancel:output_type -> flowkeep.v1.CancelResponse
-	24, // 84: flowkeep.v1.ExecutionService.Pause:output_type -> flowkeep.v1.PauseResponse
-	26, // 85: flowkeep.v1.ExecutionService.Resume:output_type -> flowkeep.v1.ResumeResponse
-	28, // 86: flowkeep.v1.ExecutionService.SetBreakpoints:output_type -> flowkeep.v1.SetBreakpointsResponse
-	30, // 87: flowkeep.v1.ExecutionService.EditStepInput:output_type -> flowkeep.v1.EditStepInputResponse
-	32, // 88: flowkeep.v1.ExecutionService.Terminate:output_type -> flowkeep.v1.TerminateResponse
-	34, // 89: flowkeep.v1.ExecutionService.SignalExecution:output_type -> flowkeep.v1.SignalExecutionResponse
-	19, // 90: flowkeep.v1.ExecutionService.Retry:output_type -> flowkeep.v1.RetryResponse
-	21, // 91: flowkeep.v1.ExecutionService.ForkExecution:output_type -> flowkeep.v1.ForkExecutionResponse
-	36, // 92: flowkeep.v1.ExecutionService.WatchExecution:output_type -> flowkeep.v1.WatchExecutionResponse
-	75, // [75:93] is the sub-list for method output_type
-	57, // [57:75] is the sub-list for method input_type
+	64, // 65: flowkeep.v1.ExecutionService.ExplainQueue:input_type -> flowkeep.v1.ExplainQueueRequest
+	17, // 66: flowkeep.v1.ExecutionService.Cancel:input_type -> flowkeep.v1.CancelRequest
+	23, // 67: flowkeep.v1.ExecutionService.Pause:input_type -> flowkeep.v1.PauseRequest
+	25, // 68: flowkeep.v1.ExecutionService.Resume:input_type -> flowkeep.v1.ResumeRequest
+	27, // 69: flowkeep.v1.ExecutionService.SetBreakpoints:input_type -> flowkeep.v1.SetBreakpointsRequest
+	29, // 70: flowkeep.v1.ExecutionService.EditStepInput:input_type -> flowkeep.v1.EditStepInputRequest
+	31, // 71: flowkeep.v1.ExecutionService.Terminate:input_type -> flowkeep.v1.TerminateRequest
+	33, // 72: flowkeep.v1.ExecutionService.SignalExecution:input_type -> flowkeep.v1.SignalExecutionRequest
+	18, // 73: flowkeep.v1.ExecutionService.Retry:input_type -> flowkeep.v1.RetryRequest
+	20, // 74: flowkeep.v1.ExecutionService.ForkExecution:input_type -> flowkeep.v1.ForkExecutionRequest
+	35, // 75: flowkeep.v1.ExecutionService.WatchExecution:input_type -> flowkeep.v1.WatchExecutionRequest
+	4,  // 76: flowkeep.v1.ExecutionService.Execute:output_type -> flowkeep.v1.ExecuteResponse
+	6,  // 77: flowkeep.v1.ExecutionService.BatchExecute:output_type -> flowkeep.v1.BatchExecuteResponse
+	8,  // 78: flowkeep.v1.ExecutionService.GetExecution:output_type -> flowkeep.v1.GetExecutionResponse
+	12, // 79: flowkeep.v1.ExecutionService.ListExecutions:output_type -> flowkeep.v1.ListExecutionsResponse
+	14, // 80: flowkeep.v1.ExecutionService.ListSteps:output_type -> flowkeep.v1.ListStepsResponse
+	16, // 81: flowkeep.v1.ExecutionService.GetStep:output_type -> flowkeep.v1.GetStepResponse
+	65, // 82: flowkeep.v1.ExecutionService.CompareExecutions:output_type -> flowkeep.v1.CompareExecutionsResponse
+	66, // 83: flowkeep.v1.ExecutionService.ExplainExecution:output_type -> flowkeep.v1.ExplainExecutionResponse
+	67, // 84: flowkeep.v1.ExecutionService.ExplainQueue:output_type -> flowkeep.v1.ExplainQueueResponse
+	22, // 85: flowkeep.v1.ExecutionService.Cancel:output_type -> flowkeep.v1.CancelResponse
+	24, // 86: flowkeep.v1.ExecutionService.Pause:output_type -> flowkeep.v1.PauseResponse
+	26, // 87: flowkeep.v1.ExecutionService.Resume:output_type -> flowkeep.v1.ResumeResponse
+	28, // 88: flowkeep.v1.ExecutionService.SetBreakpoints:output_type -> flowkeep.v1.SetBreakpointsResponse
+	30, // 89: flowkeep.v1.ExecutionService.EditStepInput:output_type -> flowkeep.v1.EditStepInputResponse
+	32, // 90: flowkeep.v1.ExecutionService.Terminate:output_type -> flowkeep.v1.TerminateResponse
+	34, // 91: flowkeep.v1.ExecutionService.SignalExecution:output_type -> flowkeep.v1.SignalExecutionResponse
+	19, // 92: flowkeep.v1.ExecutionService.Retry:output_type -> flowkeep.v1.RetryResponse
+	21, // 93: flowkeep.v1.ExecutionService.ForkExecution:output_type -> flowkeep.v1.ForkExecutionResponse
+	36, // 94: flowkeep.v1.ExecutionService.WatchExecution:output_type -> flowkeep.v1.WatchExecutionResponse
+	76, // [76:95] is the sub-list for method output_type
+	57, // [57:76] is the sub-list for method input_type
 	57, // [57:57] is the sub-list for extension type_name
 	57, // [57:57] is the sub-list for extension extendee
 	0,  // [0:57] is the sub-list for field type_name

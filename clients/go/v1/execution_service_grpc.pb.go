@@ -27,6 +27,7 @@ const (
 	ExecutionService_GetStep_FullMethodName           = "/flowkeep.v1.ExecutionService/GetStep"
 	ExecutionService_CompareExecutions_FullMethodName = "/flowkeep.v1.ExecutionService/CompareExecutions"
 	ExecutionService_ExplainExecution_FullMethodName  = "/flowkeep.v1.ExecutionService/ExplainExecution"
+	ExecutionService_ExplainQueue_FullMethodName      = "/flowkeep.v1.ExecutionService/ExplainQueue"
 	ExecutionService_Cancel_FullMethodName            = "/flowkeep.v1.ExecutionService/Cancel"
 	ExecutionService_Pause_FullMethodName             = "/flowkeep.v1.ExecutionService/Pause"
 	ExecutionService_Resume_FullMethodName            = "/flowkeep.v1.ExecutionService/Resume"
@@ -69,6 +70,9 @@ type ExecutionServiceClient interface {
 	// Explains why an execution and each of its open steps do not move, as structure and in sentences: a pause, a time, a retry, a
 	// person, a missing worker, a place in the queue, steps before it. It reads, and changes nothing.
 	ExplainExecution(ctx context.Context, in *ExplainExecutionRequest, opts ...grpc.CallOption) (*ExplainExecutionResponse, error)
+	// Explains why executions of a workflow wait for a server with room: what is before them, which servers there are, and
+	// whether there is room. It reads, and changes nothing.
+	ExplainQueue(ctx context.Context, in *ExplainQueueRequest, opts ...grpc.CallOption) (*ExplainQueueResponse, error)
 	// Cancels an execution. An answer means that the request is kept. On an execution that is CANCELLING or CANCELLED it
 	// returns it; on one that ended otherwise it answers FAILED_PRECONDITION, EXECUTION_FINISHED.
 	Cancel(ctx context.Context, in *CancelRequest, opts ...grpc.CallOption) (*CancelResponse, error)
@@ -205,6 +209,16 @@ func (c *executionServiceClient) ExplainExecution(ctx context.Context, in *Expla
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ExplainExecutionResponse)
 	err := c.cc.Invoke(ctx, ExecutionService_ExplainExecution_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *executionServiceClient) ExplainQueue(ctx context.Context, in *ExplainQueueRequest, opts ...grpc.CallOption) (*ExplainQueueResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExplainQueueResponse)
+	err := c.cc.Invoke(ctx, ExecutionService_ExplainQueue_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -350,6 +364,9 @@ type ExecutionServiceServer interface {
 	// Explains why an execution and each of its open steps do not move, as structure and in sentences: a pause, a time, a retry, a
 	// person, a missing worker, a place in the queue, steps before it. It reads, and changes nothing.
 	ExplainExecution(context.Context, *ExplainExecutionRequest) (*ExplainExecutionResponse, error)
+	// Explains why executions of a workflow wait for a server with room: what is before them, which servers there are, and
+	// whether there is room. It reads, and changes nothing.
+	ExplainQueue(context.Context, *ExplainQueueRequest) (*ExplainQueueResponse, error)
 	// Cancels an execution. An answer means that the request is kept. On an execution that is CANCELLING or CANCELLED it
 	// returns it; on one that ended otherwise it answers FAILED_PRECONDITION, EXECUTION_FINISHED.
 	Cancel(context.Context, *CancelRequest) (*CancelResponse, error)
@@ -435,6 +452,9 @@ func (UnimplementedExecutionServiceServer) CompareExecutions(context.Context, *C
 }
 func (UnimplementedExecutionServiceServer) ExplainExecution(context.Context, *ExplainExecutionRequest) (*ExplainExecutionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ExplainExecution not implemented")
+}
+func (UnimplementedExecutionServiceServer) ExplainQueue(context.Context, *ExplainQueueRequest) (*ExplainQueueResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ExplainQueue not implemented")
 }
 func (UnimplementedExecutionServiceServer) Cancel(context.Context, *CancelRequest) (*CancelResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Cancel not implemented")
@@ -627,6 +647,24 @@ func _ExecutionService_ExplainExecution_Handler(srv interface{}, ctx context.Con
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(ExecutionServiceServer).ExplainExecution(ctx, req.(*ExplainExecutionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ExecutionService_ExplainQueue_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExplainQueueRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ExecutionServiceServer).ExplainQueue(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ExecutionService_ExplainQueue_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ExecutionServiceServer).ExplainQueue(ctx, req.(*ExplainQueueRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -842,6 +880,10 @@ var ExecutionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ExplainExecution",
 			Handler:    _ExecutionService_ExplainExecution_Handler,
+		},
+		{
+			MethodName: "ExplainQueue",
+			Handler:    _ExecutionService_ExplainQueue_Handler,
 		},
 		{
 			MethodName: "Cancel",

@@ -225,6 +225,182 @@ func (x *StepExplanation) GetObstacles() []*Obstacle {
 	return nil
 }
 
+// Request of ExplainQueue.
+type ExplainQueueRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. Id or name of the workflow.
+	Workflow string `protobuf:"bytes,1,opt,name=workflow,proto3" json:"workflow,omitempty"`
+	// Optional. How many executions to return. 0 means 50, more than 200 means 200.
+	PageSize      int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainQueueRequest) Reset() {
+	*x = ExplainQueueRequest{}
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainQueueRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainQueueRequest) ProtoMessage() {}
+
+func (x *ExplainQueueRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainQueueRequest.ProtoReflect.Descriptor instead.
+func (*ExplainQueueRequest) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ExplainQueueRequest) GetWorkflow() string {
+	if x != nil {
+		return x.Workflow
+	}
+	return ""
+}
+
+func (x *ExplainQueueRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+// Response of ExplainQueue: as it stood when it was read.
+type ExplainQueueResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Output only. The executions of the workflow that wait for a server with room and that the caller may see, in the order
+	// in which servers take them.
+	Executions []*QueuedExecution `protobuf:"bytes,1,rep,name=executions,proto3" json:"executions,omitempty"`
+	// Output only. Whether there are more than `executions` has, or may be: the first 10,000 that wait in the org are looked
+	// at, of whichever workflow they are.
+	ExecutionsOmitted bool `protobuf:"varint,2,opt,name=executions_omitted,json=executionsOmitted,proto3" json:"executions_omitted,omitempty"`
+	// Output only. What holds all of them.
+	Obstacles     []*Obstacle `protobuf:"bytes,3,rep,name=obstacles,proto3" json:"obstacles,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainQueueResponse) Reset() {
+	*x = ExplainQueueResponse{}
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainQueueResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainQueueResponse) ProtoMessage() {}
+
+func (x *ExplainQueueResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainQueueResponse.ProtoReflect.Descriptor instead.
+func (*ExplainQueueResponse) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ExplainQueueResponse) GetExecutions() []*QueuedExecution {
+	if x != nil {
+		return x.Executions
+	}
+	return nil
+}
+
+func (x *ExplainQueueResponse) GetExecutionsOmitted() bool {
+	if x != nil {
+		return x.ExecutionsOmitted
+	}
+	return false
+}
+
+func (x *ExplainQueueResponse) GetObstacles() []*Obstacle {
+	if x != nil {
+		return x.Obstacles
+	}
+	return nil
+}
+
+// An execution that waits for a server with room.
+type QueuedExecution struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Output only. The execution, without payloads and steps.
+	Execution *Execution `protobuf:"bytes,1,opt,name=execution,proto3" json:"execution,omitempty"`
+	// Output only. Why it has not begun, or does not go on.
+	Obstacles     []*Obstacle `protobuf:"bytes,2,rep,name=obstacles,proto3" json:"obstacles,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QueuedExecution) Reset() {
+	*x = QueuedExecution{}
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QueuedExecution) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QueuedExecution) ProtoMessage() {}
+
+func (x *QueuedExecution) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QueuedExecution.ProtoReflect.Descriptor instead.
+func (*QueuedExecution) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *QueuedExecution) GetExecution() *Execution {
+	if x != nil {
+		return x.Execution
+	}
+	return nil
+}
+
+func (x *QueuedExecution) GetObstacles() []*Obstacle {
+	if x != nil {
+		return x.Obstacles
+	}
+	return nil
+}
+
 // One reason why something does not move.
 type Obstacle struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -246,6 +422,8 @@ type Obstacle struct {
 	//	*Obstacle_Parked
 	//	*Obstacle_Driven
 	//	*Obstacle_Stopped
+	//	*Obstacle_Servers
+	//	*Obstacle_Empty
 	//	*Obstacle_Predecessors
 	//	*Obstacle_Execution
 	//	*Obstacle_RunningAttempt
@@ -263,7 +441,7 @@ type Obstacle struct {
 
 func (x *Obstacle) Reset() {
 	*x = Obstacle{}
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[3]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -275,7 +453,7 @@ func (x *Obstacle) String() string {
 func (*Obstacle) ProtoMessage() {}
 
 func (x *Obstacle) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[3]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -288,7 +466,7 @@ func (x *Obstacle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Obstacle.ProtoReflect.Descriptor instead.
 func (*Obstacle) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{3}
+	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Obstacle) GetSentence() string {
@@ -386,6 +564,24 @@ func (x *Obstacle) GetStopped() *StoppedObstacle {
 	if x != nil {
 		if x, ok := x.Kind.(*Obstacle_Stopped); ok {
 			return x.Stopped
+		}
+	}
+	return nil
+}
+
+func (x *Obstacle) GetServers() *ServersObstacle {
+	if x != nil {
+		if x, ok := x.Kind.(*Obstacle_Servers); ok {
+			return x.Servers
+		}
+	}
+	return nil
+}
+
+func (x *Obstacle) GetEmpty() *EmptyObstacle {
+	if x != nil {
+		if x, ok := x.Kind.(*Obstacle_Empty); ok {
+			return x.Empty
 		}
 	}
 	return nil
@@ -525,6 +721,16 @@ type Obstacle_Stopped struct {
 	Stopped *StoppedObstacle `protobuf:"bytes,17,opt,name=stopped,proto3,oneof"`
 }
 
+type Obstacle_Servers struct {
+	// Output only. Of what waits for a server with room: which servers there are, and whether there is room.
+	Servers *ServersObstacle `protobuf:"bytes,18,opt,name=servers,proto3,oneof"`
+}
+
+type Obstacle_Empty struct {
+	// Output only. Of a queue: nothing is in it.
+	Empty *EmptyObstacle `protobuf:"bytes,19,opt,name=empty,proto3,oneof"`
+}
+
 type Obstacle_Predecessors struct {
 	// Output only. Of a step: steps before it have not ended.
 	Predecessors *PredecessorsObstacle `protobuf:"bytes,30,opt,name=predecessors,proto3,oneof"`
@@ -591,6 +797,10 @@ func (*Obstacle_Driven) isObstacle_Kind() {}
 
 func (*Obstacle_Stopped) isObstacle_Kind() {}
 
+func (*Obstacle_Servers) isObstacle_Kind() {}
+
+func (*Obstacle_Empty) isObstacle_Kind() {}
+
 func (*Obstacle_Predecessors) isObstacle_Kind() {}
 
 func (*Obstacle_Execution) isObstacle_Kind() {}
@@ -622,7 +832,7 @@ type EndedObstacle struct {
 
 func (x *EndedObstacle) Reset() {
 	*x = EndedObstacle{}
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[4]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -634,7 +844,7 @@ func (x *EndedObstacle) String() string {
 func (*EndedObstacle) ProtoMessage() {}
 
 func (x *EndedObstacle) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[4]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -647,7 +857,7 @@ func (x *EndedObstacle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndedObstacle.ProtoReflect.Descriptor instead.
 func (*EndedObstacle) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{4}
+	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *EndedObstacle) GetState() Execution_State {
@@ -663,14 +873,18 @@ type PausedObstacle struct {
 	// Output only. The subject that paused it.
 	PausedBy string `protobuf:"bytes,1,opt,name=paused_by,json=pausedBy,proto3" json:"paused_by,omitempty"`
 	// Output only. Why, as it was said.
-	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Output only. Whether attempts that ran were told to stop, to be made again at the resume.
+	Hard bool `protobuf:"varint,3,opt,name=hard,proto3" json:"hard,omitempty"`
+	// Output only. Whether all of its steps have ended, so that it completes at the resume.
+	EndPutOff     bool `protobuf:"varint,4,opt,name=end_put_off,json=endPutOff,proto3" json:"end_put_off,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PausedObstacle) Reset() {
 	*x = PausedObstacle{}
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[5]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -682,7 +896,7 @@ func (x *PausedObstacle) String() string {
 func (*PausedObstacle) ProtoMessage() {}
 
 func (x *PausedObstacle) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[5]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -695,7 +909,7 @@ func (x *PausedObstacle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PausedObstacle.ProtoReflect.Descriptor instead.
 func (*PausedObstacle) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{5}
+	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *PausedObstacle) GetPausedBy() string {
@@ -712,6 +926,20 @@ func (x *PausedObstacle) GetReason() string {
 	return ""
 }
 
+func (x *PausedObstacle) GetHard() bool {
+	if x != nil {
+		return x.Hard
+	}
+	return false
+}
+
+func (x *PausedObstacle) GetEndPutOff() bool {
+	if x != nil {
+		return x.EndPutOff
+	}
+	return false
+}
+
 // The end is decided.
 type EndingObstacle struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -725,7 +953,7 @@ type EndingObstacle struct {
 
 func (x *EndingObstacle) Reset() {
 	*x = EndingObstacle{}
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[6]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -737,7 +965,7 @@ func (x *EndingObstacle) String() string {
 func (*EndingObstacle) ProtoMessage() {}
 
 func (x *EndingObstacle) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[6]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -750,7 +978,7 @@ func (x *EndingObstacle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndingObstacle.ProtoReflect.Descriptor instead.
 func (*EndingObstacle) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{6}
+	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *EndingObstacle) GetState() Execution_State {
@@ -776,7 +1004,7 @@ type StartDelayObstacle struct {
 
 func (x *StartDelayObstacle) Reset() {
 	*x = StartDelayObstacle{}
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[7]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -788,7 +1016,7 @@ func (x *StartDelayObstacle) String() string {
 func (*StartDelayObstacle) ProtoMessage() {}
 
 func (x *StartDelayObstacle) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[7]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -801,7 +1029,7 @@ func (x *StartDelayObstacle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartDelayObstacle.ProtoReflect.Descriptor instead.
 func (*StartDelayObstacle) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{7}
+	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{10}
 }
 
 // The wait for a server with room.
@@ -809,14 +1037,16 @@ type QueueObstacle struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Output only. How many executions of the org come before it: of a higher priority, or of the same and waiting for
 	// longer; those of other owners count. 1,000 stands for that and more. Servers take from each org in turn.
-	Before        int32 `protobuf:"varint,1,opt,name=before,proto3" json:"before,omitempty"`
+	Before int32 `protobuf:"varint,1,opt,name=before,proto3" json:"before,omitempty"`
+	// Output only. How many servers died while they drove it. From 3 on it is tried apart from all others.
+	Deaths        int32 `protobuf:"varint,2,opt,name=deaths,proto3" json:"deaths,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *QueueObstacle) Reset() {
 	*x = QueueObstacle{}
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[8]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -828,7 +1058,7 @@ func (x *QueueObstacle) String() string {
 func (*QueueObstacle) ProtoMessage() {}
 
 func (x *QueueObstacle) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[8]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -841,12 +1071,138 @@ func (x *QueueObstacle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueObstacle.ProtoReflect.Descriptor instead.
 func (*QueueObstacle) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{8}
+	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *QueueObstacle) GetBefore() int32 {
 	if x != nil {
 		return x.Before
+	}
+	return 0
+}
+
+func (x *QueueObstacle) GetDeaths() int32 {
+	if x != nil {
+		return x.Deaths
+	}
+	return 0
+}
+
+// Nothing waits.
+type EmptyObstacle struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EmptyObstacle) Reset() {
+	*x = EmptyObstacle{}
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EmptyObstacle) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EmptyObstacle) ProtoMessage() {}
+
+func (x *EmptyObstacle) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EmptyObstacle.ProtoReflect.Descriptor instead.
+func (*EmptyObstacle) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{12}
+}
+
+// The servers that could take what waits.
+type ServersObstacle struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Output only. How many servers there are.
+	Servers int32 `protobuf:"varint,1,opt,name=servers,proto3" json:"servers,omitempty"`
+	// Output only. The one that was asked, as `host:pid`. What follows is said of it alone.
+	AskedServer string `protobuf:"bytes,2,opt,name=asked_server,json=askedServer,proto3" json:"asked_server,omitempty"`
+	// Output only. Whether it has room for one execution more.
+	HasRoom bool `protobuf:"varint,3,opt,name=has_room,json=hasRoom,proto3" json:"has_room,omitempty"`
+	// Output only. Whether it has room for one more of the org; some is kept for others.
+	HasRoomForOrg bool `protobuf:"varint,4,opt,name=has_room_for_org,json=hasRoomForOrg,proto3" json:"has_room_for_org,omitempty"`
+	// Output only. How many executions of the org it drives.
+	Driven        int32 `protobuf:"varint,5,opt,name=driven,proto3" json:"driven,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServersObstacle) Reset() {
+	*x = ServersObstacle{}
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServersObstacle) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServersObstacle) ProtoMessage() {}
+
+func (x *ServersObstacle) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServersObstacle.ProtoReflect.Descriptor instead.
+func (*ServersObstacle) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ServersObstacle) GetServers() int32 {
+	if x != nil {
+		return x.Servers
+	}
+	return 0
+}
+
+func (x *ServersObstacle) GetAskedServer() string {
+	if x != nil {
+		return x.AskedServer
+	}
+	return ""
+}
+
+func (x *ServersObstacle) GetHasRoom() bool {
+	if x != nil {
+		return x.HasRoom
+	}
+	return false
+}
+
+func (x *ServersObstacle) GetHasRoomForOrg() bool {
+	if x != nil {
+		return x.HasRoomForOrg
+	}
+	return false
+}
+
+func (x *ServersObstacle) GetDriven() int32 {
+	if x != nil {
+		return x.Driven
 	}
 	return 0
 }
@@ -860,7 +1216,7 @@ type ParkedObstacle struct {
 
 func (x *ParkedObstacle) Reset() {
 	*x = ParkedObstacle{}
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[9]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -872,7 +1228,7 @@ func (x *ParkedObstacle) String() string {
 func (*ParkedObstacle) ProtoMessage() {}
 
 func (x *ParkedObstacle) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[9]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -885,13 +1241,13 @@ func (x *ParkedObstacle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ParkedObstacle.ProtoReflect.Descriptor instead.
 func (*ParkedObstacle) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{9}
+	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{14}
 }
 
 // A server drives the execution.
 type DrivenObstacle struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Output only. The server process, as `host:pid`.
+	// Output only. The host of the server process.
 	Server        string `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -899,7 +1255,7 @@ type DrivenObstacle struct {
 
 func (x *DrivenObstacle) Reset() {
 	*x = DrivenObstacle{}
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[10]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -911,7 +1267,7 @@ func (x *DrivenObstacle) String() string {
 func (*DrivenObstacle) ProtoMessage() {}
 
 func (x *DrivenObstacle) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[10]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -924,7 +1280,7 @@ func (x *DrivenObstacle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrivenObstacle.ProtoReflect.Descriptor instead.
 func (*DrivenObstacle) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{10}
+	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DrivenObstacle) GetServer() string {
@@ -937,7 +1293,7 @@ func (x *DrivenObstacle) GetServer() string {
 // The server that drove the execution is gone; its lease ended at `start_time`, if that is known.
 type StoppedObstacle struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Output only. The server process, as `host:pid`, empty when nothing is known of it any more.
+	// Output only. The host of the server process, empty when nothing is known of it any more.
 	Server        string `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -945,7 +1301,7 @@ type StoppedObstacle struct {
 
 func (x *StoppedObstacle) Reset() {
 	*x = StoppedObstacle{}
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[11]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -957,7 +1313,7 @@ func (x *StoppedObstacle) String() string {
 func (*StoppedObstacle) ProtoMessage() {}
 
 func (x *StoppedObstacle) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[11]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -970,7 +1326,7 @@ func (x *StoppedObstacle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoppedObstacle.ProtoReflect.Descriptor instead.
 func (*StoppedObstacle) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{11}
+	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *StoppedObstacle) GetServer() string {
@@ -993,7 +1349,7 @@ type PredecessorsObstacle struct {
 
 func (x *PredecessorsObstacle) Reset() {
 	*x = PredecessorsObstacle{}
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[12]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1005,7 +1361,7 @@ func (x *PredecessorsObstacle) String() string {
 func (*PredecessorsObstacle) ProtoMessage() {}
 
 func (x *PredecessorsObstacle) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[12]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1018,7 +1374,7 @@ func (x *PredecessorsObstacle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PredecessorsObstacle.ProtoReflect.Descriptor instead.
 func (*PredecessorsObstacle) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{12}
+	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PredecessorsObstacle) GetPaths() []string {
@@ -1044,7 +1400,7 @@ type ExecutionObstacle struct {
 
 func (x *ExecutionObstacle) Reset() {
 	*x = ExecutionObstacle{}
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[13]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1056,7 +1412,7 @@ func (x *ExecutionObstacle) String() string {
 func (*ExecutionObstacle) ProtoMessage() {}
 
 func (x *ExecutionObstacle) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[13]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1069,7 +1425,7 @@ func (x *ExecutionObstacle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecutionObstacle.ProtoReflect.Descriptor instead.
 func (*ExecutionObstacle) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{13}
+	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{18}
 }
 
 // An attempt runs.
@@ -1081,13 +1437,15 @@ type AttemptObstacle struct {
 	Worker string `protobuf:"bytes,2,opt,name=worker,proto3" json:"worker,omitempty"`
 	// Output only. How many percent it has reported.
 	ProgressPercent int32 `protobuf:"varint,3,opt,name=progress_percent,json=progressPercent,proto3" json:"progress_percent,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Output only. Whether it is told to stop: by a hard pause, or because the execution ends.
+	ToldToStop    bool `protobuf:"varint,4,opt,name=told_to_stop,json=toldToStop,proto3" json:"told_to_stop,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AttemptObstacle) Reset() {
 	*x = AttemptObstacle{}
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[14]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1099,7 +1457,7 @@ func (x *AttemptObstacle) String() string {
 func (*AttemptObstacle) ProtoMessage() {}
 
 func (x *AttemptObstacle) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[14]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1112,7 +1470,7 @@ func (x *AttemptObstacle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptObstacle.ProtoReflect.Descriptor instead.
 func (*AttemptObstacle) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{14}
+	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *AttemptObstacle) GetAttempt() int32 {
@@ -1136,6 +1494,13 @@ func (x *AttemptObstacle) GetProgressPercent() int32 {
 	return 0
 }
 
+func (x *AttemptObstacle) GetToldToStop() bool {
+	if x != nil {
+		return x.ToldToStop
+	}
+	return false
+}
+
 // The pause before the next attempt.
 type RetryObstacle struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1149,7 +1514,7 @@ type RetryObstacle struct {
 
 func (x *RetryObstacle) Reset() {
 	*x = RetryObstacle{}
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[15]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1161,7 +1526,7 @@ func (x *RetryObstacle) String() string {
 func (*RetryObstacle) ProtoMessage() {}
 
 func (x *RetryObstacle) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[15]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1174,7 +1539,7 @@ func (x *RetryObstacle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryObstacle.ProtoReflect.Descriptor instead.
 func (*RetryObstacle) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{15}
+	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RetryObstacle) GetAttempt() int32 {
@@ -1207,7 +1572,7 @@ type SlotObstacle struct {
 
 func (x *SlotObstacle) Reset() {
 	*x = SlotObstacle{}
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[16]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1219,7 +1584,7 @@ func (x *SlotObstacle) String() string {
 func (*SlotObstacle) ProtoMessage() {}
 
 func (x *SlotObstacle) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[16]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1232,7 +1597,7 @@ func (x *SlotObstacle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SlotObstacle.ProtoReflect.Descriptor instead.
 func (*SlotObstacle) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{16}
+	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SlotObstacle) GetResource() string {
@@ -1269,7 +1634,7 @@ type SlotHolder struct {
 
 func (x *SlotHolder) Reset() {
 	*x = SlotHolder{}
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[17]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1281,7 +1646,7 @@ func (x *SlotHolder) String() string {
 func (*SlotHolder) ProtoMessage() {}
 
 func (x *SlotHolder) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[17]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1294,7 +1659,7 @@ func (x *SlotHolder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SlotHolder.ProtoReflect.Descriptor instead.
 func (*SlotHolder) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{17}
+	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SlotHolder) GetExecutionId() string {
@@ -1326,7 +1691,7 @@ type WorkerObstacle struct {
 
 func (x *WorkerObstacle) Reset() {
 	*x = WorkerObstacle{}
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[18]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1338,7 +1703,7 @@ func (x *WorkerObstacle) String() string {
 func (*WorkerObstacle) ProtoMessage() {}
 
 func (x *WorkerObstacle) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[18]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1351,7 +1716,7 @@ func (x *WorkerObstacle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerObstacle.ProtoReflect.Descriptor instead.
 func (*WorkerObstacle) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{18}
+	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *WorkerObstacle) GetWait() *WorkerWait {
@@ -1394,7 +1759,7 @@ type TaskObstacle struct {
 
 func (x *TaskObstacle) Reset() {
 	*x = TaskObstacle{}
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[19]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1406,7 +1771,7 @@ func (x *TaskObstacle) String() string {
 func (*TaskObstacle) ProtoMessage() {}
 
 func (x *TaskObstacle) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[19]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1419,7 +1784,7 @@ func (x *TaskObstacle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskObstacle.ProtoReflect.Descriptor instead.
 func (*TaskObstacle) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{19}
+	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *TaskObstacle) GetWait() *TaskWait {
@@ -1474,7 +1839,21 @@ const file_flowkeep_v1_explanation_proto_rawDesc = "" +
 	"\x05state\x18\x02 \x01(\x0e2 .flowkeep.v1.StepExecution.StateR\x05state\x12\x1c\n" +
 	"\titeration\x18\x03 \x01(\x05R\titeration\x12\x18\n" +
 	"\aattempt\x18\x04 \x01(\x05R\aattempt\x123\n" +
-	"\tobstacles\x18\x05 \x03(\v2\x15.flowkeep.v1.ObstacleR\tobstacles\"\xa3\t\n" +
+	"\tobstacles\x18\x05 \x03(\v2\x15.flowkeep.v1.ObstacleR\tobstacles\"c\n" +
+	"\x13ExplainQueueRequest\x12&\n" +
+	"\bworkflow\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\bworkflow\x12$\n" +
+	"\tpage_size\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bpageSize\"\xb8\x01\n" +
+	"\x14ExplainQueueResponse\x12<\n" +
+	"\n" +
+	"executions\x18\x01 \x03(\v2\x1c.flowkeep.v1.QueuedExecutionR\n" +
+	"executions\x12-\n" +
+	"\x12executions_omitted\x18\x02 \x01(\bR\x11executionsOmitted\x123\n" +
+	"\tobstacles\x18\x03 \x03(\v2\x15.flowkeep.v1.ObstacleR\tobstacles\"|\n" +
+	"\x0fQueuedExecution\x124\n" +
+	"\texecution\x18\x01 \x01(\v2\x16.flowkeep.v1.ExecutionR\texecution\x123\n" +
+	"\tobstacles\x18\x02 \x03(\v2\x15.flowkeep.v1.ObstacleR\tobstacles\"\x91\n" +
+	"\n" +
 	"\bObstacle\x12\x1a\n" +
 	"\bsentence\x18\x01 \x01(\tR\bsentence\x129\n" +
 	"\n" +
@@ -1489,7 +1868,9 @@ const file_flowkeep_v1_explanation_proto_rawDesc = "" +
 	"\x05queue\x18\x0e \x01(\v2\x1a.flowkeep.v1.QueueObstacleH\x00R\x05queue\x125\n" +
 	"\x06parked\x18\x0f \x01(\v2\x1b.flowkeep.v1.ParkedObstacleH\x00R\x06parked\x125\n" +
 	"\x06driven\x18\x10 \x01(\v2\x1b.flowkeep.v1.DrivenObstacleH\x00R\x06driven\x128\n" +
-	"\astopped\x18\x11 \x01(\v2\x1c.flowkeep.v1.StoppedObstacleH\x00R\astopped\x12G\n" +
+	"\astopped\x18\x11 \x01(\v2\x1c.flowkeep.v1.StoppedObstacleH\x00R\astopped\x128\n" +
+	"\aservers\x18\x12 \x01(\v2\x1c.flowkeep.v1.ServersObstacleH\x00R\aservers\x122\n" +
+	"\x05empty\x18\x13 \x01(\v2\x1a.flowkeep.v1.EmptyObstacleH\x00R\x05empty\x12G\n" +
 	"\fpredecessors\x18\x1e \x01(\v2!.flowkeep.v1.PredecessorsObstacleH\x00R\fpredecessors\x12>\n" +
 	"\texecution\x18\x1f \x01(\v2\x1e.flowkeep.v1.ExecutionObstacleH\x00R\texecution\x12G\n" +
 	"\x0frunning_attempt\x18  \x01(\v2\x1c.flowkeep.v1.AttemptObstacleH\x00R\x0erunningAttempt\x12.\n" +
@@ -1504,16 +1885,26 @@ const file_flowkeep_v1_explanation_proto_rawDesc = "" +
 	"breakpointB\x06\n" +
 	"\x04kind\"C\n" +
 	"\rEndedObstacle\x122\n" +
-	"\x05state\x18\x01 \x01(\x0e2\x1c.flowkeep.v1.Execution.StateR\x05state\"E\n" +
+	"\x05state\x18\x01 \x01(\x0e2\x1c.flowkeep.v1.Execution.StateR\x05state\"y\n" +
 	"\x0ePausedObstacle\x12\x1b\n" +
 	"\tpaused_by\x18\x01 \x01(\tR\bpausedBy\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"h\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x12\n" +
+	"\x04hard\x18\x03 \x01(\bR\x04hard\x12\x1e\n" +
+	"\vend_put_off\x18\x04 \x01(\bR\tendPutOff\"h\n" +
 	"\x0eEndingObstacle\x122\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x1c.flowkeep.v1.Execution.StateR\x05state\x12\"\n" +
 	"\rsteps_in_work\x18\x02 \x01(\x05R\vstepsInWork\"\x14\n" +
-	"\x12StartDelayObstacle\"'\n" +
+	"\x12StartDelayObstacle\"?\n" +
 	"\rQueueObstacle\x12\x16\n" +
-	"\x06before\x18\x01 \x01(\x05R\x06before\"\x10\n" +
+	"\x06before\x18\x01 \x01(\x05R\x06before\x12\x16\n" +
+	"\x06deaths\x18\x02 \x01(\x05R\x06deaths\"\x0f\n" +
+	"\rEmptyObstacle\"\xaa\x01\n" +
+	"\x0fServersObstacle\x12\x18\n" +
+	"\aservers\x18\x01 \x01(\x05R\aservers\x12!\n" +
+	"\fasked_server\x18\x02 \x01(\tR\vaskedServer\x12\x19\n" +
+	"\bhas_room\x18\x03 \x01(\bR\ahasRoom\x12'\n" +
+	"\x10has_room_for_org\x18\x04 \x01(\bR\rhasRoomForOrg\x12\x16\n" +
+	"\x06driven\x18\x05 \x01(\x05R\x06driven\"\x10\n" +
 	"\x0eParkedObstacle\"(\n" +
 	"\x0eDrivenObstacle\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\")\n" +
@@ -1522,11 +1913,13 @@ const file_flowkeep_v1_explanation_proto_rawDesc = "" +
 	"\x14PredecessorsObstacle\x12\x14\n" +
 	"\x05paths\x18\x01 \x03(\tR\x05paths\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x05R\x05count\"\x13\n" +
-	"\x11ExecutionObstacle\"n\n" +
+	"\x11ExecutionObstacle\"\x90\x01\n" +
 	"\x0fAttemptObstacle\x12\x18\n" +
 	"\aattempt\x18\x01 \x01(\x05R\aattempt\x12\x16\n" +
 	"\x06worker\x18\x02 \x01(\tR\x06worker\x12)\n" +
-	"\x10progress_percent\x18\x03 \x01(\x05R\x0fprogressPercent\"L\n" +
+	"\x10progress_percent\x18\x03 \x01(\x05R\x0fprogressPercent\x12 \n" +
+	"\ftold_to_stop\x18\x04 \x01(\bR\n" +
+	"toldToStop\"L\n" +
 	"\rRetryObstacle\x12\x18\n" +
 	"\aattempt\x18\x01 \x01(\x05R\aattempt\x12!\n" +
 	"\ffailure_code\x18\x02 \x01(\tR\vfailureCode\"\x82\x01\n" +
@@ -1563,74 +1956,85 @@ func file_flowkeep_v1_explanation_proto_rawDescGZIP() []byte {
 	return file_flowkeep_v1_explanation_proto_rawDescData
 }
 
-var file_flowkeep_v1_explanation_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_flowkeep_v1_explanation_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_flowkeep_v1_explanation_proto_goTypes = []any{
 	(*ExplainExecutionRequest)(nil),  // 0: flowkeep.v1.ExplainExecutionRequest
 	(*ExplainExecutionResponse)(nil), // 1: flowkeep.v1.ExplainExecutionResponse
 	(*StepExplanation)(nil),          // 2: flowkeep.v1.StepExplanation
-	(*Obstacle)(nil),                 // 3: flowkeep.v1.Obstacle
-	(*EndedObstacle)(nil),            // 4: flowkeep.v1.EndedObstacle
-	(*PausedObstacle)(nil),           // 5: flowkeep.v1.PausedObstacle
-	(*EndingObstacle)(nil),           // 6: flowkeep.v1.EndingObstacle
-	(*StartDelayObstacle)(nil),       // 7: flowkeep.v1.StartDelayObstacle
-	(*QueueObstacle)(nil),            // 8: flowkeep.v1.QueueObstacle
-	(*ParkedObstacle)(nil),           // 9: flowkeep.v1.ParkedObstacle
-	(*DrivenObstacle)(nil),           // 10: flowkeep.v1.DrivenObstacle
-	(*StoppedObstacle)(nil),          // 11: flowkeep.v1.StoppedObstacle
-	(*PredecessorsObstacle)(nil),     // 12: flowkeep.v1.PredecessorsObstacle
-	(*ExecutionObstacle)(nil),        // 13: flowkeep.v1.ExecutionObstacle
-	(*AttemptObstacle)(nil),          // 14: flowkeep.v1.AttemptObstacle
-	(*RetryObstacle)(nil),            // 15: flowkeep.v1.RetryObstacle
-	(*SlotObstacle)(nil),             // 16: flowkeep.v1.SlotObstacle
-	(*SlotHolder)(nil),               // 17: flowkeep.v1.SlotHolder
-	(*WorkerObstacle)(nil),           // 18: flowkeep.v1.WorkerObstacle
-	(*TaskObstacle)(nil),             // 19: flowkeep.v1.TaskObstacle
-	(*Execution)(nil),                // 20: flowkeep.v1.Execution
-	(StepExecution_State)(0),         // 21: flowkeep.v1.StepExecution.State
-	(*timestamppb.Timestamp)(nil),    // 22: google.protobuf.Timestamp
-	(*TimerWait)(nil),                // 23: flowkeep.v1.TimerWait
-	(*SignalWait)(nil),               // 24: flowkeep.v1.SignalWait
-	(*BreakpointWait)(nil),           // 25: flowkeep.v1.BreakpointWait
-	(Execution_State)(0),             // 26: flowkeep.v1.Execution.State
-	(*WorkerWait)(nil),               // 27: flowkeep.v1.WorkerWait
-	(*TaskWait)(nil),                 // 28: flowkeep.v1.TaskWait
+	(*ExplainQueueRequest)(nil),      // 3: flowkeep.v1.ExplainQueueRequest
+	(*ExplainQueueResponse)(nil),     // 4: flowkeep.v1.ExplainQueueResponse
+	(*QueuedExecution)(nil),          // 5: flowkeep.v1.QueuedExecution
+	(*Obstacle)(nil),                 // 6: flowkeep.v1.Obstacle
+	(*EndedObstacle)(nil),            // 7: flowkeep.v1.EndedObstacle
+	(*PausedObstacle)(nil),           // 8: flowkeep.v1.PausedObstacle
+	(*EndingObstacle)(nil),           // 9: flowkeep.v1.EndingObstacle
+	(*StartDelayObstacle)(nil),       // 10: flowkeep.v1.StartDelayObstacle
+	(*QueueObstacle)(nil),            // 11: flowkeep.v1.QueueObstacle
+	(*EmptyObstacle)(nil),            // 12: flowkeep.v1.EmptyObstacle
+	(*ServersObstacle)(nil),          // 13: flowkeep.v1.ServersObstacle
+	(*ParkedObstacle)(nil),           // 14: flowkeep.v1.ParkedObstacle
+	(*DrivenObstacle)(nil),           // 15: flowkeep.v1.DrivenObstacle
+	(*StoppedObstacle)(nil),          // 16: flowkeep.v1.StoppedObstacle
+	(*PredecessorsObstacle)(nil),     // 17: flowkeep.v1.PredecessorsObstacle
+	(*ExecutionObstacle)(nil),        // 18: flowkeep.v1.ExecutionObstacle
+	(*AttemptObstacle)(nil),          // 19: flowkeep.v1.AttemptObstacle
+	(*RetryObstacle)(nil),            // 20: flowkeep.v1.RetryObstacle
+	(*SlotObstacle)(nil),             // 21: flowkeep.v1.SlotObstacle
+	(*SlotHolder)(nil),               // 22: flowkeep.v1.SlotHolder
+	(*WorkerObstacle)(nil),           // 23: flowkeep.v1.WorkerObstacle
+	(*TaskObstacle)(nil),             // 24: flowkeep.v1.TaskObstacle
+	(*Execution)(nil),                // 25: flowkeep.v1.Execution
+	(StepExecution_State)(0),         // 26: flowkeep.v1.StepExecution.State
+	(*timestamppb.Timestamp)(nil),    // 27: google.protobuf.Timestamp
+	(*TimerWait)(nil),                // 28: flowkeep.v1.TimerWait
+	(*SignalWait)(nil),               // 29: flowkeep.v1.SignalWait
+	(*BreakpointWait)(nil),           // 30: flowkeep.v1.BreakpointWait
+	(Execution_State)(0),             // 31: flowkeep.v1.Execution.State
+	(*WorkerWait)(nil),               // 32: flowkeep.v1.WorkerWait
+	(*TaskWait)(nil),                 // 33: flowkeep.v1.TaskWait
 }
 var file_flowkeep_v1_explanation_proto_depIdxs = []int32{
-	20, // 0: flowkeep.v1.ExplainExecutionResponse.execution:type_name -> flowkeep.v1.Execution
-	3,  // 1: flowkeep.v1.ExplainExecutionResponse.obstacles:type_name -> flowkeep.v1.Obstacle
+	25, // 0: flowkeep.v1.ExplainExecutionResponse.execution:type_name -> flowkeep.v1.Execution
+	6,  // 1: flowkeep.v1.ExplainExecutionResponse.obstacles:type_name -> flowkeep.v1.Obstacle
 	2,  // 2: flowkeep.v1.ExplainExecutionResponse.steps:type_name -> flowkeep.v1.StepExplanation
-	21, // 3: flowkeep.v1.StepExplanation.state:type_name -> flowkeep.v1.StepExecution.State
-	3,  // 4: flowkeep.v1.StepExplanation.obstacles:type_name -> flowkeep.v1.Obstacle
-	22, // 5: flowkeep.v1.Obstacle.start_time:type_name -> google.protobuf.Timestamp
-	22, // 6: flowkeep.v1.Obstacle.end_time:type_name -> google.protobuf.Timestamp
-	4,  // 7: flowkeep.v1.Obstacle.ended:type_name -> flowkeep.v1.EndedObstacle
-	5,  // 8: flowkeep.v1.Obstacle.paused:type_name -> flowkeep.v1.PausedObstacle
-	6,  // 9: flowkeep.v1.Obstacle.ending:type_name -> flowkeep.v1.EndingObstacle
-	7,  // 10: flowkeep.v1.Obstacle.start_delay:type_name -> flowkeep.v1.StartDelayObstacle
-	8,  // 11: flowkeep.v1.Obstacle.queue:type_name -> flowkeep.v1.QueueObstacle
-	9,  // 12: flowkeep.v1.Obstacle.parked:type_name -> flowkeep.v1.ParkedObstacle
-	10, // 13: flowkeep.v1.Obstacle.driven:type_name -> flowkeep.v1.DrivenObstacle
-	11, // 14: flowkeep.v1.Obstacle.stopped:type_name -> flowkeep.v1.StoppedObstacle
-	12, // 15: flowkeep.v1.Obstacle.predecessors:type_name -> flowkeep.v1.PredecessorsObstacle
-	13, // 16: flowkeep.v1.Obstacle.execution:type_name -> flowkeep.v1.ExecutionObstacle
-	14, // 17: flowkeep.v1.Obstacle.running_attempt:type_name -> flowkeep.v1.AttemptObstacle
-	23, // 18: flowkeep.v1.Obstacle.timer:type_name -> flowkeep.v1.TimerWait
-	15, // 19: flowkeep.v1.Obstacle.retry:type_name -> flowkeep.v1.RetryObstacle
-	16, // 20: flowkeep.v1.Obstacle.slot:type_name -> flowkeep.v1.SlotObstacle
-	18, // 21: flowkeep.v1.Obstacle.worker:type_name -> flowkeep.v1.WorkerObstacle
-	19, // 22: flowkeep.v1.Obstacle.task:type_name -> flowkeep.v1.TaskObstacle
-	24, // 23: flowkeep.v1.Obstacle.signal:type_name -> flowkeep.v1.SignalWait
-	25, // 24: flowkeep.v1.Obstacle.breakpoint:type_name -> flowkeep.v1.BreakpointWait
-	26, // 25: flowkeep.v1.EndedObstacle.state:type_name -> flowkeep.v1.Execution.State
-	26, // 26: flowkeep.v1.EndingObstacle.state:type_name -> flowkeep.v1.Execution.State
-	17, // 27: flowkeep.v1.SlotObstacle.holders:type_name -> flowkeep.v1.SlotHolder
-	27, // 28: flowkeep.v1.WorkerObstacle.wait:type_name -> flowkeep.v1.WorkerWait
-	28, // 29: flowkeep.v1.TaskObstacle.wait:type_name -> flowkeep.v1.TaskWait
-	30, // [30:30] is the sub-list for method output_type
-	30, // [30:30] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	26, // 3: flowkeep.v1.StepExplanation.state:type_name -> flowkeep.v1.StepExecution.State
+	6,  // 4: flowkeep.v1.StepExplanation.obstacles:type_name -> flowkeep.v1.Obstacle
+	5,  // 5: flowkeep.v1.ExplainQueueResponse.executions:type_name -> flowkeep.v1.QueuedExecution
+	6,  // 6: flowkeep.v1.ExplainQueueResponse.obstacles:type_name -> flowkeep.v1.Obstacle
+	25, // 7: flowkeep.v1.QueuedExecution.execution:type_name -> flowkeep.v1.Execution
+	6,  // 8: flowkeep.v1.QueuedExecution.obstacles:type_name -> flowkeep.v1.Obstacle
+	27, // 9: flowkeep.v1.Obstacle.start_time:type_name -> google.protobuf.Timestamp
+	27, // 10: flowkeep.v1.Obstacle.end_time:type_name -> google.protobuf.Timestamp
+	7,  // 11: flowkeep.v1.Obstacle.ended:type_name -> flowkeep.v1.EndedObstacle
+	8,  // 12: flowkeep.v1.Obstacle.paused:type_name -> flowkeep.v1.PausedObstacle
+	9,  // 13: flowkeep.v1.Obstacle.ending:type_name -> flowkeep.v1.EndingObstacle
+	10, // 14: flowkeep.v1.Obstacle.start_delay:type_name -> flowkeep.v1.StartDelayObstacle
+	11, // 15: flowkeep.v1.Obstacle.queue:type_name -> flowkeep.v1.QueueObstacle
+	14, // 16: flowkeep.v1.Obstacle.parked:type_name -> flowkeep.v1.ParkedObstacle
+	15, // 17: flowkeep.v1.Obstacle.driven:type_name -> flowkeep.v1.DrivenObstacle
+	16, // 18: flowkeep.v1.Obstacle.stopped:type_name -> flowkeep.v1.StoppedObstacle
+	13, // 19: flowkeep.v1.Obstacle.servers:type_name -> flowkeep.v1.ServersObstacle
+	12, // 20: flowkeep.v1.Obstacle.empty:type_name -> flowkeep.v1.EmptyObstacle
+	17, // 21: flowkeep.v1.Obstacle.predecessors:type_name -> flowkeep.v1.PredecessorsObstacle
+	18, // 22: flowkeep.v1.Obstacle.execution:type_name -> flowkeep.v1.ExecutionObstacle
+	19, // 23: flowkeep.v1.Obstacle.running_attempt:type_name -> flowkeep.v1.AttemptObstacle
+	28, // 24: flowkeep.v1.Obstacle.timer:type_name -> flowkeep.v1.TimerWait
+	20, // 25: flowkeep.v1.Obstacle.retry:type_name -> flowkeep.v1.RetryObstacle
+	21, // 26: flowkeep.v1.Obstacle.slot:type_name -> flowkeep.v1.SlotObstacle
+	23, // 27: flowkeep.v1.Obstacle.worker:type_name -> flowkeep.v1.WorkerObstacle
+	24, // 28: flowkeep.v1.Obstacle.task:type_name -> flowkeep.v1.TaskObstacle
+	29, // 29: flowkeep.v1.Obstacle.signal:type_name -> flowkeep.v1.SignalWait
+	30, // 30: flowkeep.v1.Obstacle.breakpoint:type_name -> flowkeep.v1.BreakpointWait
+	31, // 31: flowkeep.v1.EndedObstacle.state:type_name -> flowkeep.v1.Execution.State
+	31, // 32: flowkeep.v1.EndingObstacle.state:type_name -> flowkeep.v1.Execution.State
+	22, // 33: flowkeep.v1.SlotObstacle.holders:type_name -> flowkeep.v1.SlotHolder
+	32, // 34: flowkeep.v1.WorkerObstacle.wait:type_name -> flowkeep.v1.WorkerWait
+	33, // 35: flowkeep.v1.TaskObstacle.wait:type_name -> flowkeep.v1.TaskWait
+	36, // [36:36] is the sub-list for method output_type
+	36, // [36:36] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_flowkeep_v1_explanation_proto_init() }
@@ -1639,7 +2043,7 @@ func file_flowkeep_v1_explanation_proto_init() {
 		return
 	}
 	file_flowkeep_v1_execution_proto_init()
-	file_flowkeep_v1_explanation_proto_msgTypes[3].OneofWrappers = []any{
+	file_flowkeep_v1_explanation_proto_msgTypes[6].OneofWrappers = []any{
 		(*Obstacle_Ended)(nil),
 		(*Obstacle_Paused)(nil),
 		(*Obstacle_Ending)(nil),
@@ -1648,6 +2052,8 @@ func file_flowkeep_v1_explanation_proto_init() {
 		(*Obstacle_Parked)(nil),
 		(*Obstacle_Driven)(nil),
 		(*Obstacle_Stopped)(nil),
+		(*Obstacle_Servers)(nil),
+		(*Obstacle_Empty)(nil),
 		(*Obstacle_Predecessors)(nil),
 		(*Obstacle_Execution)(nil),
 		(*Obstacle_RunningAttempt)(nil),
@@ -1665,7 +2071,7 @@ func file_flowkeep_v1_explanation_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_flowkeep_v1_explanation_proto_rawDesc), len(file_flowkeep_v1_explanation_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   20,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -19,6 +19,7 @@ from flowkeep.errors import (
     InvalidArgumentError,
     Violation,
 )
+from flowkeep.explaining import ExplainCalls
 from flowkeep.notifications import NotificationCalls
 from flowkeep.payload import Input, from_value
 from flowkeep.requests import (
@@ -47,7 +48,6 @@ from flowkeep.v1 import workflow_service_pb2 as workflows_pb2
 from flowkeep.v1.comparison_pb2 import CompareExecutionsResponse
 from flowkeep.v1.event_pb2 import ExecutionEvent, ExecutionFinished
 from flowkeep.v1.execution_pb2 import Execution, ExecutionView, StepExecution, StepView
-from flowkeep.v1.explanation_pb2 import ExplainExecutionRequest, ExplainExecutionResponse
 from flowkeep.v1.handler_pb2 import Handler, McpServer
 from flowkeep.v1.worker_service_pb2 import Worker
 from flowkeep.v1.workflow_pb2 import Workflow, WorkflowView
@@ -57,7 +57,7 @@ _WAIT_SECONDS = 300.0
 _TOOLS_SECONDS = 30.0  # servers are given 10 s
 
 
-class Client(ControlCalls, NotificationCalls, TaskCalls):
+class Client(ControlCalls, ExplainCalls, NotificationCalls, TaskCalls):
     """A connection to Flowkeep, used as `async with Client("host:port") as client`.
 
     Every method raises FlowkeepError or a subclass (`flowkeep.errors`). A call that met a broken connection, or a
@@ -280,11 +280,6 @@ class Client(ControlCalls, NotificationCalls, TaskCalls):
     async def compare_executions(self, execution_id: str, other_execution_id: str) -> CompareExecutionsResponse:
         """Return how another execution, of any workflow, differs from one, step by step. Raises NotFoundError."""
         return await self._call(self._executions.CompareExecutions, compare_request(execution_id, other_execution_id))
-
-    async def explain_execution(self, execution_id: str) -> ExplainExecutionResponse:
-        """Return why an execution and each of its open steps do not move. Raises NotFoundError."""
-        request = ExplainExecutionRequest(execution_id=text("execution_id", execution_id))
-        return await self._call(self._executions.ExplainExecution, request)
 
     async def list_executions(self, *, page_size: int = 0, **options: Unpack[ListOptions]) -> AsyncIterator[Execution]:
         """Yield the executions that meet all filters, newest first by default. Pages are fetched as needed."""

@@ -125,6 +125,7 @@ class Client:
     get_step = _blocking(client.Client.get_step)
     compare_executions = _blocking(client.Client.compare_executions)
     explain_execution = _blocking(client.Client.explain_execution)
+    explain_queue = _blocking(client.Client.explain_queue)
     list_executions = _iterating(client.Client.list_executions)
     list_page = _blocking(client.Client.list_page)
     cancel = _blocking(client.Client.cancel)

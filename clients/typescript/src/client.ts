@@ -12,7 +12,7 @@ import type { CompareExecutionsResponse } from "./gen/flowkeep/v1/comparison_pb.
 import type { ExecutionEvent, ExecutionFinished } from "./gen/flowkeep/v1/event_pb.js";
 import { type Execution, Execution_State, ExecutionView, StepView } from "./gen/flowkeep/v1/execution_pb.js";
 import type { StepExecution } from "./gen/flowkeep/v1/execution_pb.js";
-import type { ExplainExecutionResponse } from "./gen/flowkeep/v1/explanation_pb.js";
+import type { ExplainExecutionResponse, ExplainQueueResponse } from "./gen/flowkeep/v1/explanation_pb.js";
 import {
   type ExecuteRequest,
   type ExecuteResponse,
@@ -290,6 +290,12 @@ export class Client extends ControlCalls {
   async explainExecution(executionId: string, options: CallOptions = {}): Promise<ExplainExecutionResponse> {
     const { executions } = this.#connection;
     return this.#connection.call((attempt) => executions.explainExecution({ executionId }, attempt), options);
+  }
+
+  /** Returns why executions of a workflow, by name or id, wait for a server with room: 50 unless told. Throws NotFoundError. */
+  async explainQueue(workflow: string, pageSize = 0, options: CallOptions = {}): Promise<ExplainQueueResponse> {
+    const { executions } = this.#connection;
+    return this.#connection.call((attempt) => executions.explainQueue({ workflow, pageSize }, attempt), options);
   }
 
   /** Returns how another execution, of the same workflow or another one, differs, step by step. Throws NotFoundError. */

@@ -82,7 +82,8 @@ test("an execution gives its result, waited for in each way", async () => {
   const compared = await client.compareExecutions(waited.executionId, waited.executionId);
   assert.deepEqual([compared.differsIn, compared.totals?.differingSteps], [[], 0]);
   const { obstacles } = await client.explainExecution(waited.executionId);
-  assert.deepEqual(obstacles.map((each) => each.sentence), ["It has ended: COMPLETED."]);
+  assert.deepEqual(obstacles.map((each) => each.sentence), ["It has ended: COMPLETED. Nothing is to come."]);
+  assert.deepEqual((await client.explainQueue(waited.workflowName)).executions, []);
 });
 
 test("the same request id starts nothing twice", async () => {

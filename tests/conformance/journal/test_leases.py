@@ -308,6 +308,18 @@ async def test_an_execution_tells_who_drives_it_and_what_is_claimed_before_it(
 
     assert [await before(each) for each in (urgent, *queued, parked)] == [0, 1, 2, 3, 0]
     assert await before(queued[-1], 2) == 2
+    workflow = urgent.workflow_id
+    queue = await repository.queue(SCOPE, workflow, 10, 10)
+    assert [(each.id, place) for each, place in queue.waiting] == [
+        (each.id, place) for place, each in enumerate((urgent, *queued))
+    ]
+    assert (queue.is_whole, queue.servers >= 1) == (True, True)
+    for limit, most in ((3, 10), (10, 3), (4, 4)):
+        queue = await repository.queue(SCOPE, workflow, limit, most)
+        assert (len(queue.waiting), queue.is_whole) == (min(limit, most), limit == most)
+    for scope in (Scope("another"), Scope(SCOPE.org, "nobody")):
+        assert (await repository.queue(scope, workflow, 10, 10)).waiting == []
+    assert (await repository.queue(SCOPE, UUID(int=1), 10, 10)).waiting == []
     found = await repository.who_drives(SCOPE, driven.id, 10)
     assert found.server
     assert found.lease_until is not None

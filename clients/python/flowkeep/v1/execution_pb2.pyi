@@ -1112,7 +1112,7 @@ class SlotWait(_message.Message):
     RESOURCE_FIELD_NUMBER: _builtins.int
     resource: _builtins.str
     """Output only. What it is: `threads` are those of the server, for sync handlers, `processes` those beside it, for
-    handlers that are declared so.
+    handlers that are declared so, `workers` the room of workers that have the handler.
     """
     def __init__(
         self,

@@ -77,6 +77,11 @@ class ExecutionServiceStub:
                 request_serializer=flowkeep_dot_v1_dot_explanation__pb2.ExplainExecutionRequest.SerializeToString,
                 response_deserializer=flowkeep_dot_v1_dot_explanation__pb2.ExplainExecutionResponse.FromString,
                 _registered_method=True)
+        self.ExplainQueue = channel.unary_unary(
+                '/flowkeep.v1.ExecutionService/ExplainQueue',
+                request_serializer=flowkeep_dot_v1_dot_explanation__pb2.ExplainQueueRequest.SerializeToString,
+                response_deserializer=flowkeep_dot_v1_dot_explanation__pb2.ExplainQueueResponse.FromString,
+                _registered_method=True)
         self.Cancel = channel.unary_unary(
                 '/flowkeep.v1.ExecutionService/Cancel',
                 request_serializer=flowkeep_dot_v1_dot_execution__service__pb2.CancelRequest.SerializeToString,
@@ -192,6 +197,14 @@ class ExecutionServiceServicer:
     def ExplainExecution(self, request, context):
         """Explains why an execution and each of its open steps do not move, as structure and in sentences: a pause, a time, a retry, a
         person, a missing worker, a place in the queue, steps before it. It reads, and changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainQueue(self, request, context):
+        """Explains why executions of a workflow wait for a server with room: what is before them, which servers there are, and
+        whether there is room. It reads, and changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -341,6 +354,11 @@ def add_ExecutionServiceServicer_to_server(servicer, server):
                     servicer.ExplainExecution,
                     request_deserializer=flowkeep_dot_v1_dot_explanation__pb2.ExplainExecutionRequest.FromString,
                     response_serializer=flowkeep_dot_v1_dot_explanation__pb2.ExplainExecutionResponse.SerializeToString,
+            ),
+            'ExplainQueue': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainQueue,
+                    request_deserializer=flowkeep_dot_v1_dot_explanation__pb2.ExplainQueueRequest.FromString,
+                    response_serializer=flowkeep_dot_v1_dot_explanation__pb2.ExplainQueueResponse.SerializeToString,
             ),
             'Cancel': grpc.unary_unary_rpc_method_handler(
                     servicer.Cancel,
@@ -610,6 +628,33 @@ class ExecutionService:
             '/flowkeep.v1.ExecutionService/ExplainExecution',
             flowkeep_dot_v1_dot_explanation__pb2.ExplainExecutionRequest.SerializeToString,
             flowkeep_dot_v1_dot_explanation__pb2.ExplainExecutionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainQueue(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/flowkeep.v1.ExecutionService/ExplainQueue',
+            flowkeep_dot_v1_dot_explanation__pb2.ExplainQueueRequest.SerializeToString,
+            flowkeep_dot_v1_dot_explanation__pb2.ExplainQueueResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -65,6 +65,10 @@ class ExecutionServiceStub:
     """Explains why an execution and each of its open steps do not move, as structure and in sentences: a pause, a time, a retry, a
     person, a missing worker, a place in the queue, steps before it. It reads, and changes nothing.
     """
+    ExplainQueue: _grpc.UnaryUnaryMultiCallable[_explanation_pb2.ExplainQueueRequest, _explanation_pb2.ExplainQueueResponse]
+    """Explains why executions of a workflow wait for a server with room: what is before them, which servers there are, and
+    whether there is room. It reads, and changes nothing.
+    """
     Cancel: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.CancelRequest, _execution_service_pb2.CancelResponse]
     """Cancels an execution. An answer means that the request is kept. On an execution that is CANCELLING or CANCELLED it
     returns it; on one that ended otherwise it answers FAILED_PRECONDITION, EXECUTION_FINISHED.
@@ -162,6 +166,10 @@ class ExecutionServiceAsyncStub(ExecutionServiceStub):
     ExplainExecution: _aio.UnaryUnaryMultiCallable[_explanation_pb2.ExplainExecutionRequest, _explanation_pb2.ExplainExecutionResponse]  # type: ignore[assignment]
     """Explains why an execution and each of its open steps do not move, as structure and in sentences: a pause, a time, a retry, a
     person, a missing worker, a place in the queue, steps before it. It reads, and changes nothing.
+    """
+    ExplainQueue: _aio.UnaryUnaryMultiCallable[_explanation_pb2.ExplainQueueRequest, _explanation_pb2.ExplainQueueResponse]  # type: ignore[assignment]
+    """Explains why executions of a workflow wait for a server with room: what is before them, which servers there are, and
+    whether there is room. It reads, and changes nothing.
     """
     Cancel: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.CancelRequest, _execution_service_pb2.CancelResponse]  # type: ignore[assignment]
     """Cancels an execution. An answer means that the request is kept. On an execution that is CANCELLING or CANCELLED it
@@ -305,6 +313,16 @@ class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_explanation_pb2.ExplainExecutionResponse, _abc.Awaitable[_explanation_pb2.ExplainExecutionResponse]]:
         """Explains why an execution and each of its open steps do not move, as structure and in sentences: a pause, a time, a retry, a
         person, a missing worker, a place in the queue, steps before it. It reads, and changes nothing.
+        """
+
+    @_abc_1.abstractmethod
+    def ExplainQueue(
+        self,
+        request: _explanation_pb2.ExplainQueueRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_explanation_pb2.ExplainQueueResponse, _abc.Awaitable[_explanation_pb2.ExplainQueueResponse]]:
+        """Explains why executions of a workflow wait for a server with room: what is before them, which servers there are, and
+        whether there is room. It reads, and changes nothing.
         """
 
     @_abc_1.abstractmethod

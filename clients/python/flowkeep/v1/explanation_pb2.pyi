@@ -127,6 +127,100 @@ class StepExplanation(_message.Message):
 Global___StepExplanation: _TypeAlias = StepExplanation  # noqa: Y015
 
 @_typing.final
+class ExplainQueueRequest(_message.Message):
+    """Request of ExplainQueue."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKFLOW_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    workflow: _builtins.str
+    """Required. Id or name of the workflow."""
+    page_size: _builtins.int
+    """Optional. How many executions to return. 0 means 50, more than 200 means 200."""
+    def __init__(
+        self,
+        *,
+        workflow: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "workflow", b"workflow"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainQueueRequest: _TypeAlias = ExplainQueueRequest  # noqa: Y015
+
+@_typing.final
+class ExplainQueueResponse(_message.Message):
+    """Response of ExplainQueue: as it stood when it was read."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTIONS_FIELD_NUMBER: _builtins.int
+    EXECUTIONS_OMITTED_FIELD_NUMBER: _builtins.int
+    OBSTACLES_FIELD_NUMBER: _builtins.int
+    executions_omitted: _builtins.bool
+    """Output only. Whether there are more than `executions` has, or may be: the first 10,000 that wait in the org are looked
+    at, of whichever workflow they are.
+    """
+    @_builtins.property
+    def executions(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueuedExecution]:
+        """Output only. The executions of the workflow that wait for a server with room and that the caller may see, in the order
+        in which servers take them.
+        """
+
+    @_builtins.property
+    def obstacles(self) -> _containers.RepeatedCompositeFieldContainer[Global___Obstacle]:
+        """Output only. What holds all of them."""
+
+    def __init__(
+        self,
+        *,
+        executions: _abc.Iterable[Global___QueuedExecution] | None = ...,
+        executions_omitted: _builtins.bool = ...,
+        obstacles: _abc.Iterable[Global___Obstacle] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["executions", b"executions", "executions_omitted", b"executions_omitted", "obstacles", b"obstacles"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainQueueResponse: _TypeAlias = ExplainQueueResponse  # noqa: Y015
+
+@_typing.final
+class QueuedExecution(_message.Message):
+    """An execution that waits for a server with room."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTION_FIELD_NUMBER: _builtins.int
+    OBSTACLES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def execution(self) -> _execution_pb2.Execution:
+        """Output only. The execution, without payloads and steps."""
+
+    @_builtins.property
+    def obstacles(self) -> _containers.RepeatedCompositeFieldContainer[Global___Obstacle]:
+        """Output only. Why it has not begun, or does not go on."""
+
+    def __init__(
+        self,
+        *,
+        execution: _execution_pb2.Execution | None = ...,
+        obstacles: _abc.Iterable[Global___Obstacle] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution", "obstacles", b"obstacles"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueuedExecution: _TypeAlias = QueuedExecution  # noqa: Y015
+
+@_typing.final
 class Obstacle(_message.Message):
     """One reason why something does not move."""
 
@@ -143,6 +237,8 @@ class Obstacle(_message.Message):
     PARKED_FIELD_NUMBER: _builtins.int
     DRIVEN_FIELD_NUMBER: _builtins.int
     STOPPED_FIELD_NUMBER: _builtins.int
+    SERVERS_FIELD_NUMBER: _builtins.int
+    EMPTY_FIELD_NUMBER: _builtins.int
     PREDECESSORS_FIELD_NUMBER: _builtins.int
     EXECUTION_FIELD_NUMBER: _builtins.int
     RUNNING_ATTEMPT_FIELD_NUMBER: _builtins.int
@@ -194,6 +290,14 @@ class Obstacle(_message.Message):
     @_builtins.property
     def stopped(self) -> Global___StoppedObstacle:
         """Output only. The server that had it has stopped, and no other has taken it over yet."""
+
+    @_builtins.property
+    def servers(self) -> Global___ServersObstacle:
+        """Output only. Of what waits for a server with room: which servers there are, and whether there is room."""
+
+    @_builtins.property
+    def empty(self) -> Global___EmptyObstacle:
+        """Output only. Of a queue: nothing is in it."""
 
     @_builtins.property
     def predecessors(self) -> Global___PredecessorsObstacle:
@@ -249,6 +353,8 @@ class Obstacle(_message.Message):
         parked: Global___ParkedObstacle | None = ...,
         driven: Global___DrivenObstacle | None = ...,
         stopped: Global___StoppedObstacle | None = ...,
+        servers: Global___ServersObstacle | None = ...,
+        empty: Global___EmptyObstacle | None = ...,
         predecessors: Global___PredecessorsObstacle | None = ...,
         execution: Global___ExecutionObstacle | None = ...,
         running_attempt: Global___AttemptObstacle | None = ...,
@@ -260,11 +366,11 @@ class Obstacle(_message.Message):
         signal: _execution_pb2.SignalWait | None = ...,
         breakpoint: _execution_pb2.BreakpointWait | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["breakpoint", b"breakpoint", "driven", b"driven", "end_time", b"end_time", "ended", b"ended", "ending", b"ending", "execution", b"execution", "kind", b"kind", "parked", b"parked", "paused", b"paused", "predecessors", b"predecessors", "queue", b"queue", "retry", b"retry", "running_attempt", b"running_attempt", "signal", b"signal", "slot", b"slot", "start_delay", b"start_delay", "start_time", b"start_time", "stopped", b"stopped", "task", b"task", "timer", b"timer", "worker", b"worker"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["breakpoint", b"breakpoint", "driven", b"driven", "empty", b"empty", "end_time", b"end_time", "ended", b"ended", "ending", b"ending", "execution", b"execution", "kind", b"kind", "parked", b"parked", "paused", b"paused", "predecessors", b"predecessors", "queue", b"queue", "retry", b"retry", "running_attempt", b"running_attempt", "servers", b"servers", "signal", b"signal", "slot", b"slot", "start_delay", b"start_delay", "start_time", b"start_time", "stopped", b"stopped", "task", b"task", "timer", b"timer", "worker", b"worker"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["breakpoint", b"breakpoint", "driven", b"driven", "end_time", b"end_time", "ended", b"ended", "ending", b"ending", "execution", b"execution", "kind", b"kind", "parked", b"parked", "paused", b"paused", "predecessors", b"predecessors", "queue", b"queue", "retry", b"retry", "running_attempt", b"running_attempt", "sentence", b"sentence", "signal", b"signal", "slot", b"slot", "start_delay", b"start_delay", "start_time", b"start_time", "stopped", b"stopped", "task", b"task", "timer", b"timer", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["breakpoint", b"breakpoint", "driven", b"driven", "empty", b"empty", "end_time", b"end_time", "ended", b"ended", "ending", b"ending", "execution", b"execution", "kind", b"kind", "parked", b"parked", "paused", b"paused", "predecessors", b"predecessors", "queue", b"queue", "retry", b"retry", "running_attempt", b"running_attempt", "sentence", b"sentence", "servers", b"servers", "signal", b"signal", "slot", b"slot", "start_delay", b"start_delay", "start_time", b"start_time", "stopped", b"stopped", "task", b"task", "timer", b"timer", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["ended", "paused", "ending", "start_delay", "queue", "parked", "driven", "stopped", "predecessors", "execution", "running_attempt", "timer", "retry", "slot", "worker", "task", "signal", "breakpoint"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["ended", "paused", "ending", "start_delay", "queue", "parked", "driven", "stopped", "servers", "empty", "predecessors", "execution", "running_attempt", "timer", "retry", "slot", "worker", "task", "signal", "breakpoint"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -300,19 +406,27 @@ class PausedObstacle(_message.Message):
 
     PAUSED_BY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    HARD_FIELD_NUMBER: _builtins.int
+    END_PUT_OFF_FIELD_NUMBER: _builtins.int
     paused_by: _builtins.str
     """Output only. The subject that paused it."""
     reason: _builtins.str
     """Output only. Why, as it was said."""
+    hard: _builtins.bool
+    """Output only. Whether attempts that ran were told to stop, to be made again at the resume."""
+    end_put_off: _builtins.bool
+    """Output only. Whether all of its steps have ended, so that it completes at the resume."""
     def __init__(
         self,
         *,
         paused_by: _builtins.str = ...,
         reason: _builtins.str = ...,
+        hard: _builtins.bool = ...,
+        end_put_off: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["paused_by", b"paused_by", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_put_off", b"end_put_off", "hard", b"hard", "paused_by", b"paused_by", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -368,22 +482,81 @@ class QueueObstacle(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     BEFORE_FIELD_NUMBER: _builtins.int
+    DEATHS_FIELD_NUMBER: _builtins.int
     before: _builtins.int
     """Output only. How many executions of the org come before it: of a higher priority, or of the same and waiting for
     longer; those of other owners count. 1,000 stands for that and more. Servers take from each org in turn.
     """
+    deaths: _builtins.int
+    """Output only. How many servers died while they drove it. From 3 on it is tried apart from all others."""
     def __init__(
         self,
         *,
         before: _builtins.int = ...,
+        deaths: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["before", b"before"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["before", b"before", "deaths", b"deaths"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___QueueObstacle: _TypeAlias = QueueObstacle  # noqa: Y015
+
+@_typing.final
+class EmptyObstacle(_message.Message):
+    """Nothing waits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EmptyObstacle: _TypeAlias = EmptyObstacle  # noqa: Y015
+
+@_typing.final
+class ServersObstacle(_message.Message):
+    """The servers that could take what waits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVERS_FIELD_NUMBER: _builtins.int
+    ASKED_SERVER_FIELD_NUMBER: _builtins.int
+    HAS_ROOM_FIELD_NUMBER: _builtins.int
+    HAS_ROOM_FOR_ORG_FIELD_NUMBER: _builtins.int
+    DRIVEN_FIELD_NUMBER: _builtins.int
+    servers: _builtins.int
+    """Output only. How many servers there are."""
+    asked_server: _builtins.str
+    """Output only. The one that was asked, as `host:pid`. What follows is said of it alone."""
+    has_room: _builtins.bool
+    """Output only. Whether it has room for one execution more."""
+    has_room_for_org: _builtins.bool
+    """Output only. Whether it has room for one more of the org; some is kept for others."""
+    driven: _builtins.int
+    """Output only. How many executions of the org it drives."""
+    def __init__(
+        self,
+        *,
+        servers: _builtins.int = ...,
+        asked_server: _builtins.str = ...,
+        has_room: _builtins.bool = ...,
+        has_room_for_org: _builtins.bool = ...,
+        driven: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked_server", b"asked_server", "driven", b"driven", "has_room", b"has_room", "has_room_for_org", b"has_room_for_org", "servers", b"servers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ServersObstacle: _TypeAlias = ServersObstacle  # noqa: Y015
 
 @_typing.final
 class ParkedObstacle(_message.Message):
@@ -410,7 +583,7 @@ class DrivenObstacle(_message.Message):
 
     SERVER_FIELD_NUMBER: _builtins.int
     server: _builtins.str
-    """Output only. The server process, as `host:pid`."""
+    """Output only. The host of the server process."""
     def __init__(
         self,
         *,
@@ -432,7 +605,7 @@ class StoppedObstacle(_message.Message):
 
     SERVER_FIELD_NUMBER: _builtins.int
     server: _builtins.str
-    """Output only. The server process, as `host:pid`, empty when nothing is known of it any more."""
+    """Output only. The host of the server process, empty when nothing is known of it any more."""
     def __init__(
         self,
         *,
@@ -500,22 +673,26 @@ class AttemptObstacle(_message.Message):
     ATTEMPT_FIELD_NUMBER: _builtins.int
     WORKER_FIELD_NUMBER: _builtins.int
     PROGRESS_PERCENT_FIELD_NUMBER: _builtins.int
+    TOLD_TO_STOP_FIELD_NUMBER: _builtins.int
     attempt: _builtins.int
     """Output only. Its number."""
     worker: _builtins.str
     """Output only. What runs it: the server process, as `host:pid`, or a worker."""
     progress_percent: _builtins.int
     """Output only. How many percent it has reported."""
+    told_to_stop: _builtins.bool
+    """Output only. Whether it is told to stop: by a hard pause, or because the execution ends."""
     def __init__(
         self,
         *,
         attempt: _builtins.int = ...,
         worker: _builtins.str = ...,
         progress_percent: _builtins.int = ...,
+        told_to_stop: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "progress_percent", b"progress_percent", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "progress_percent", b"progress_percent", "told_to_stop", b"told_to_stop", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -947,7 +947,7 @@ export const RetryWaitSchema: GenMessage<RetryWait> = /*@__PURE__*/
 export type SlotWait = Message<"flowkeep.v1.SlotWait"> & {
   /**
    * Output only. What it is: `threads` are those of the server, for sync handlers, `processes` those beside it, for
-   * handlers that are declared so.
+   * handlers that are declared so, `workers` the room of workers that have the handler.
    *
    * @generated from field: string resource = 1;
    */

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file flowkeep/v1/explanation.proto.
  */
 export const file_flowkeep_v1_explanation: GenFile = /*@__PURE__*/
-  fileDesc("Ch1mbG93a2VlcC92MS9leHBsYW5hdGlvbi5wcm90bxILZmxvd2tlZXAudjEiOQoXRXhwbGFpbkV4ZWN1dGlvblJlcXVlc3QSHgoMZXhlY3V0aW9uX2lkGAEgASgJQgi6SAVyA7ABASKzAQoYRXhwbGFpbkV4ZWN1dGlvblJlc3BvbnNlEikKCWV4ZWN1dGlvbhgBIAEoCzIWLmZsb3drZWVwLnYxLkV4ZWN1dGlvbhIoCglvYnN0YWNsZXMYAiADKAsyFS5mbG93a2VlcC52MS5PYnN0YWNsZRIrCgVzdGVwcxgDIAMoCzIcLmZsb3drZWVwLnYxLlN0ZXBFeHBsYW5hdGlvbhIVCg1zdGVwc19vbWl0dGVkGAQgASgIIp4BCg9TdGVwRXhwbGFuYXRpb24SDAoEcGF0aBgBIAEoCRIvCgVzdGF0ZRgCIAEoDjIgLmZsb3drZWVwLnYxLlN0ZXBFeGVjdXRpb24uU3RhdGUSEQoJaXRlcmF0aW9uGAMgASgFEg8KB2F0dGVtcHQYBCABKAUSKAoJb2JzdGFjbGVzGAUgAygLMhUuZmxvd2tlZXAudjEuT2JzdGFjbGUi4wcKCE9ic3RhY2xlEhAKCHNlbnRlbmNlGAEgASgJEi4KCnN0YXJ0X3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIrCgVlbmRlZBgKIAEoCzIaLmZsb3drZWVwLnYxLkVuZGVkT2JzdGFjbGVIABItCgZwYXVzZWQYCyABKAsyGy5mbG93a2VlcC52MS5QYXVzZWRPYnN0YWNsZUgAEi0KBmVuZGluZxgMIAEoCzIbLmZsb3drZWVwLnYxLkVuZGluZ09ic3RhY2xlSAASNgoLc3RhcnRfZGVsYXkYDSABKAsyHy5mbG93a2VlcC52MS5TdGFydERlbGF5T2JzdGFjbGVIABIrCgVxdWV1ZRgOIAEoCzIaLmZsb3drZWVwLnYxLlF1ZXVlT2JzdGFjbGVIABItCgZwYXJrZWQYDyABKAsyGy5mbG93a2VlcC52MS5QYXJrZWRPYnN0YWNsZUgAEi0KBmRyaXZlbhgQIAEoCzIbLmZsb3drZWVwLnYxLkRyaXZlbk9ic3RhY2xlSAASLwoHc3RvcHBlZBgRIAEoCzIcLmZsb3drZWVwLnYxLlN0b3BwZWRPYnN0YWNsZUgAEjkKDHByZWRlY2Vzc29ycxgeIAEoCzIhLmZsb3drZWVwLnYxLlByZWRlY2Vzc29yc09ic3RhY2xlSAASMwoJZXhlY3V0aW9uGB8gASgLMh4uZmxvd2tlZXAudjEuRXhlY3V0aW9uT2JzdGFjbGVIABI3Cg9ydW5uaW5nX2F0dGVtcHQYICABKAsyHC5mbG93a2VlcC52MS5BdHRlbXB0T2JzdGFjbGVIABInCgV0aW1lchghIAEoCzIWLmZsb3drZWVwLnYxLlRpbWVyV2FpdEgAEisKBXJldHJ5GCIgASgLMhouZmxvd2tlZXAudjEuUmV0cnlPYnN0YWNsZUgAEikKBHNsb3QYIyABKAsyGS5mbG93a2VlcC52MS5TbG90T2JzdGFjbGVIABItCgZ3b3JrZXIYJCABKAsyGy5mbG93a2VlcC52MS5Xb3JrZXJPYnN0YWNsZUgAEikKBHRhc2sYJSABKAsyGS5mbG93a2VlcC52MS5UYXNrT2JzdGFjbGVIABIpCgZzaWduYWwYJiABKAsyFy5mbG93a2VlcC52MS5TaWduYWxXYWl0SAASMQoKYnJlYWtwb2ludBgnIAEoCzIbLmZsb3drZWVwLnYxLkJyZWFrcG9pbnRXYWl0SABCBgoEa2luZCI8Cg1FbmRlZE9ic3RhY2xlEisKBXN0YXRlGAEgASgOMhwuZmxvd2tlZXAudjEuRXhlY3V0aW9uLlN0YXRlIjMKDlBhdXNlZE9ic3RhY2xlEhEKCXBhdXNlZF9ieRgBIAEoCRIOCgZyZWFzb24YAiABKAkiVAoORW5kaW5nT2JzdGFjbGUSKwoFc3RhdGUYASABKA4yHC5mbG93a2VlcC52MS5FeGVjdXRpb24uU3RhdGUSFQoNc3RlcHNfaW5fd29yaxgCIAEoBSIUChJTdGFydERlbGF5T2JzdGFjbGUiHwoNUXVldWVPYnN0YWNsZRIOCgZiZWZvcmUYASABKAUiEAoOUGFya2VkT2JzdGFjbGUiIAoORHJpdmVuT2JzdGFjbGUSDgoGc2VydmVyGAEgASgJIiEKD1N0b3BwZWRPYnN0YWNsZRIOCgZzZXJ2ZXIYASABKAkiNAoUUHJlZGVjZXNzb3JzT2JzdGFjbGUSDQoFcGF0aHMYASADKAkSDQoFY291bnQYAiABKAUiEwoRRXhlY3V0aW9uT2JzdGFjbGUiTAoPQXR0ZW1wdE9ic3RhY2xlEg8KB2F0dGVtcHQYASABKAUSDgoGd29ya2VyGAIgASgJEhgKEHByb2dyZXNzX3BlcmNlbnQYAyABKAUiNgoNUmV0cnlPYnN0YWNsZRIPCgdhdHRlbXB0GAEgASgFEhQKDGZhaWx1cmVfY29kZRgCIAEoCSJhCgxTbG90T2JzdGFjbGUSEAoIcmVzb3VyY2UYASABKAkSKAoHaG9sZGVycxgCIAMoCzIXLmZsb3drZWVwLnYxLlNsb3RIb2xkZXISFQoNb3RoZXJfaG9sZGVycxgDIAEoBSIwCgpTbG90SG9sZGVyEhQKDGV4ZWN1dGlvbl9pZBgBIAEoCRIMCgRwYXRoGAIgASgJImEKDldvcmtlck9ic3RhY2xlEiUKBHdhaXQYASABKAsyFy5mbG93a2VlcC52MS5Xb3JrZXJXYWl0Eg8KB3dvcmtlcnMYAiABKAUSFwoPZml0dGluZ193b3JrZXJzGAMgASgFInkKDFRhc2tPYnN0YWNsZRIjCgR3YWl0GAEgASgLMhUuZmxvd2tlZXAudjEuVGFza1dhaXQSDQoFdGl0bGUYAiABKAkSEQoJYXNzaWduZWVzGAMgAygJEg4KBmdyb3VwcxgEIAMoCRISCgpjbGFpbWVkX2J5GAUgASgJQjIKD2Rldi5mbG93a2VlcC52MVABWh1mbG93a2VlcC5kZXYvZ28vdjE7Zmxvd2tlZXB2MWIGcHJvdG8z", [file_flowkeep_v1_execution, file_google_protobuf_timestamp]);
+  fileDesc("Ch1mbG93a2VlcC92MS9leHBsYW5hdGlvbi5wcm90bxILZmxvd2tlZXAudjEiOQoXRXhwbGFpbkV4ZWN1dGlvblJlcXVlc3QSHgoMZXhlY3V0aW9uX2lkGAEgASgJQgi6SAVyA7ABASKzAQoYRXhwbGFpbkV4ZWN1dGlvblJlc3BvbnNlEikKCWV4ZWN1dGlvbhgBIAEoCzIWLmZsb3drZWVwLnYxLkV4ZWN1dGlvbhIoCglvYnN0YWNsZXMYAiADKAsyFS5mbG93a2VlcC52MS5PYnN0YWNsZRIrCgVzdGVwcxgDIAMoCzIcLmZsb3drZWVwLnYxLlN0ZXBFeHBsYW5hdGlvbhIVCg1zdGVwc19vbWl0dGVkGAQgASgIIp4BCg9TdGVwRXhwbGFuYXRpb24SDAoEcGF0aBgBIAEoCRIvCgVzdGF0ZRgCIAEoDjIgLmZsb3drZWVwLnYxLlN0ZXBFeGVjdXRpb24uU3RhdGUSEQoJaXRlcmF0aW9uGAMgASgFEg8KB2F0dGVtcHQYBCABKAUSKAoJb2JzdGFjbGVzGAUgAygLMhUuZmxvd2tlZXAudjEuT2JzdGFjbGUiTwoTRXhwbGFpblF1ZXVlUmVxdWVzdBIcCgh3b3JrZmxvdxgBIAEoCUIKukgHcgUQARiAARIaCglwYWdlX3NpemUYAiABKAVCB7pIBBoCKAAijgEKFEV4cGxhaW5RdWV1ZVJlc3BvbnNlEjAKCmV4ZWN1dGlvbnMYASADKAsyHC5mbG93a2VlcC52MS5RdWV1ZWRFeGVjdXRpb24SGgoSZXhlY3V0aW9uc19vbWl0dGVkGAIgASgIEigKCW9ic3RhY2xlcxgDIAMoCzIVLmZsb3drZWVwLnYxLk9ic3RhY2xlImYKD1F1ZXVlZEV4ZWN1dGlvbhIpCglleGVjdXRpb24YASABKAsyFi5mbG93a2VlcC52MS5FeGVjdXRpb24SKAoJb2JzdGFjbGVzGAIgAygLMhUuZmxvd2tlZXAudjEuT2JzdGFjbGUiwQgKCE9ic3RhY2xlEhAKCHNlbnRlbmNlGAEgASgJEi4KCnN0YXJ0X3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIrCgVlbmRlZBgKIAEoCzIaLmZsb3drZWVwLnYxLkVuZGVkT2JzdGFjbGVIABItCgZwYXVzZWQYCyABKAsyGy5mbG93a2VlcC52MS5QYXVzZWRPYnN0YWNsZUgAEi0KBmVuZGluZxgMIAEoCzIbLmZsb3drZWVwLnYxLkVuZGluZ09ic3RhY2xlSAASNgoLc3RhcnRfZGVsYXkYDSABKAsyHy5mbG93a2VlcC52MS5TdGFydERlbGF5T2JzdGFjbGVIABIrCgVxdWV1ZRgOIAEoCzIaLmZsb3drZWVwLnYxLlF1ZXVlT2JzdGFjbGVIABItCgZwYXJrZWQYDyABKAsyGy5mbG93a2VlcC52MS5QYXJrZWRPYnN0YWNsZUgAEi0KBmRyaXZlbhgQIAEoCzIbLmZsb3drZWVwLnYxLkRyaXZlbk9ic3RhY2xlSAASLwoHc3RvcHBlZBgRIAEoCzIcLmZsb3drZWVwLnYxLlN0b3BwZWRPYnN0YWNsZUgAEi8KB3NlcnZlcnMYEiABKAsyHC5mbG93a2VlcC52MS5TZXJ2ZXJzT2JzdGFjbGVIABIrCgVlbXB0eRgTIAEoCzIaLmZsb3drZWVwLnYxLkVtcHR5T2JzdGFjbGVIABI5CgxwcmVkZWNlc3NvcnMYHiABKAsyIS5mbG93a2VlcC52MS5QcmVkZWNlc3NvcnNPYnN0YWNsZUgAEjMKCWV4ZWN1dGlvbhgfIAEoCzIeLmZsb3drZWVwLnYxLkV4ZWN1dGlvbk9ic3RhY2xlSAASNwoPcnVubmluZ19hdHRlbXB0GCAgASgLMhwuZmxvd2tlZXAudjEuQXR0ZW1wdE9ic3RhY2xlSAASJwoFdGltZXIYISABKAsyFi5mbG93a2VlcC52MS5UaW1lcldhaXRIABIrCgVyZXRyeRgiIAEoCzIaLmZsb3drZWVwLnYxLlJldHJ5T2JzdGFjbGVIABIpCgRzbG90GCMgASgLMhkuZmxvd2tlZXAudjEuU2xvdE9ic3RhY2xlSAASLQoGd29ya2VyGCQgASgLMhsuZmxvd2tlZXAudjEuV29ya2VyT2JzdGFjbGVIABIpCgR0YXNrGCUgASgLMhkuZmxvd2tlZXAudjEuVGFza09ic3RhY2xlSAASKQoGc2lnbmFsGCYgASgLMhcuZmxvd2tlZXAudjEuU2lnbmFsV2FpdEgAEjEKCmJyZWFrcG9pbnQYJyABKAsyGy5mbG93a2VlcC52MS5CcmVha3BvaW50V2FpdEgAQgYKBGtpbmQiPAoNRW5kZWRPYnN0YWNsZRIrCgVzdGF0ZRgBIAEoDjIcLmZsb3drZWVwLnYxLkV4ZWN1dGlvbi5TdGF0ZSJWCg5QYXVzZWRPYnN0YWNsZRIRCglwYXVzZWRfYnkYASABKAkSDgoGcmVhc29uGAIgASgJEgwKBGhhcmQYAyABKAgSEwoLZW5kX3B1dF9vZmYYBCABKAgiVAoORW5kaW5nT2JzdGFjbGUSKwoFc3RhdGUYASABKA4yHC5mbG93a2VlcC52MS5FeGVjdXRpb24uU3RhdGUSFQoNc3RlcHNfaW5fd29yaxgCIAEoBSIUChJTdGFydERlbGF5T2JzdGFjbGUiLwoNUXVldWVPYnN0YWNsZRIOCgZiZWZvcmUYASABKAUSDgoGZGVhdGhzGAIgASgFIg8KDUVtcHR5T2JzdGFjbGUidAoPU2VydmVyc09ic3RhY2xlEg8KB3NlcnZlcnMYASABKAUSFAoMYXNrZWRfc2VydmVyGAIgASgJEhAKCGhhc19yb29tGAMgASgIEhgKEGhhc19yb29tX2Zvcl9vcmcYBCABKAgSDgoGZHJpdmVuGAUgASgFIhAKDlBhcmtlZE9ic3RhY2xlIiAKDkRyaXZlbk9ic3RhY2xlEg4KBnNlcnZlchgBIAEoCSIhCg9TdG9wcGVkT2JzdGFjbGUSDgoGc2VydmVyGAEgASgJIjQKFFByZWRlY2Vzc29yc09ic3RhY2xlEg0KBXBhdGhzGAEgAygJEg0KBWNvdW50GAIgASgFIhMKEUV4ZWN1dGlvbk9ic3RhY2xlImIKD0F0dGVtcHRPYnN0YWNsZRIPCgdhdHRlbXB0GAEgASgFEg4KBndvcmtlchgCIAEoCRIYChBwcm9ncmVzc19wZXJjZW50GAMgASgFEhQKDHRvbGRfdG9fc3RvcBgEIAEoCCI2Cg1SZXRyeU9ic3RhY2xlEg8KB2F0dGVtcHQYASABKAUSFAoMZmFpbHVyZV9jb2RlGAIgASgJImEKDFNsb3RPYnN0YWNsZRIQCghyZXNvdXJjZRgBIAEoCRIoCgdob2xkZXJzGAIgAygLMhcuZmxvd2tlZXAudjEuU2xvdEhvbGRlchIVCg1vdGhlcl9ob2xkZXJzGAMgASgFIjAKClNsb3RIb2xkZXISFAoMZXhlY3V0aW9uX2lkGAEgASgJEgwKBHBhdGgYAiABKAkiYQoOV29ya2VyT2JzdGFjbGUSJQoEd2FpdBgBIAEoCzIXLmZsb3drZWVwLnYxLldvcmtlcldhaXQSDwoHd29ya2VycxgCIAEoBRIXCg9maXR0aW5nX3dvcmtlcnMYAyABKAUieQoMVGFza09ic3RhY2xlEiMKBHdhaXQYASABKAsyFS5mbG93a2VlcC52MS5UYXNrV2FpdBINCgV0aXRsZRgCIAEoCRIRCglhc3NpZ25lZXMYAyADKAkSDgoGZ3JvdXBzGAQgAygJEhIKCmNsYWltZWRfYnkYBSABKAlCMgoPZGV2LmZsb3drZWVwLnYxUAFaHWZsb3drZWVwLmRldi9nby92MTtmbG93a2VlcHYxYgZwcm90bzM", [file_flowkeep_v1_execution, file_google_protobuf_timestamp]);
 
 /**
  * Request of ExplainExecution.
@@ -131,6 +131,99 @@ export const StepExplanationSchema: GenMessage<StepExplanation> = /*@__PURE__*/
   messageDesc(file_flowkeep_v1_explanation, 2);
 
 /**
+ * Request of ExplainQueue.
+ *
+ * @generated from message flowkeep.v1.ExplainQueueRequest
+ */
+export type ExplainQueueRequest = Message<"flowkeep.v1.ExplainQueueRequest"> & {
+  /**
+   * Required. Id or name of the workflow.
+   *
+   * @generated from field: string workflow = 1;
+   */
+  workflow: string;
+
+  /**
+   * Optional. How many executions to return. 0 means 50, more than 200 means 200.
+   *
+   * @generated from field: int32 page_size = 2;
+   */
+  pageSize: number;
+};
+
+/**
+ * Describes the message flowkeep.v1.ExplainQueueRequest.
+ * Use `create(ExplainQueueRequestSchema)` to create a new message.
+ */
+export const ExplainQueueRequestSchema: GenMessage<ExplainQueueRequest> = /*@__PURE__*/
+  messageDesc(file_flowkeep_v1_explanation, 3);
+
+/**
+ * Response of ExplainQueue: as it stood when it was read.
+ *
+ * @generated from message flowkeep.v1.ExplainQueueResponse
+ */
+export type ExplainQueueResponse = Message<"flowkeep.v1.ExplainQueueResponse"> & {
+  /**
+   * Output only. The executions of the workflow that wait for a server with room and that the caller may see, in the order
+   * in which servers take them.
+   *
+   * @generated from field: repeated flowkeep.v1.QueuedExecution executions = 1;
+   */
+  executions: QueuedExecution[];
+
+  /**
+   * Output only. Whether there are more than `executions` has, or may be: the first 10,000 that wait in the org are looked
+   * at, of whichever workflow they are.
+   *
+   * @generated from field: bool executions_omitted = 2;
+   */
+  executionsOmitted: boolean;
+
+  /**
+   * Output only. What holds all of them.
+   *
+   * @generated from field: repeated flowkeep.v1.Obstacle obstacles = 3;
+   */
+  obstacles: Obstacle[];
+};
+
+/**
+ * Describes the message flowkeep.v1.ExplainQueueResponse.
+ * Use `create(ExplainQueueResponseSchema)` to create a new message.
+ */
+export const ExplainQueueResponseSchema: GenMessage<ExplainQueueResponse> = /*@__PURE__*/
+  messageDesc(file_flowkeep_v1_explanation, 4);
+
+/**
+ * An execution that waits for a server with room.
+ *
+ * @generated from message flowkeep.v1.QueuedExecution
+ */
+export type QueuedExecution = Message<"flowkeep.v1.QueuedExecution"> & {
+  /**
+   * Output only. The execution, without payloads and steps.
+   *
+   * @generated from field: flowkeep.v1.Execution execution = 1;
+   */
+  execution?: Execution | undefined;
+
+  /**
+   * Output only. Why it has not begun, or does not go on.
+   *
+   * @generated from field: repeated flowkeep.v1.Obstacle obstacles = 2;
+   */
+  obstacles: Obstacle[];
+};
+
+/**
+ * Describes the message flowkeep.v1.QueuedExecution.
+ * Use `create(QueuedExecutionSchema)` to create a new message.
+ */
+export const QueuedExecutionSchema: GenMessage<QueuedExecution> = /*@__PURE__*/
+  messageDesc(file_flowkeep_v1_explanation, 5);
+
+/**
  * One reason why something does not move.
  *
  * @generated from message flowkeep.v1.Obstacle
@@ -228,6 +321,22 @@ export type Obstacle = Message<"flowkeep.v1.Obstacle"> & {
     case: "stopped";
   } | {
     /**
+     * Output only. Of what waits for a server with room: which servers there are, and whether there is room.
+     *
+     * @generated from field: flowkeep.v1.ServersObstacle servers = 18;
+     */
+    value: ServersObstacle;
+    case: "servers";
+  } | {
+    /**
+     * Output only. Of a queue: nothing is in it.
+     *
+     * @generated from field: flowkeep.v1.EmptyObstacle empty = 19;
+     */
+    value: EmptyObstacle;
+    case: "empty";
+  } | {
+    /**
      * Output only. Of a step: steps before it have not ended.
      *
      * @generated from field: flowkeep.v1.PredecessorsObstacle predecessors = 30;
@@ -314,7 +423,7 @@ export type Obstacle = Message<"flowkeep.v1.Obstacle"> & {
  * Use `create(ObstacleSchema)` to create a new message.
  */
 export const ObstacleSchema: GenMessage<Obstacle> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_explanation, 3);
+  messageDesc(file_flowkeep_v1_explanation, 6);
 
 /**
  * The execution has ended.
@@ -335,7 +444,7 @@ export type EndedObstacle = Message<"flowkeep.v1.EndedObstacle"> & {
  * Use `create(EndedObstacleSchema)` to create a new message.
  */
 export const EndedObstacleSchema: GenMessage<EndedObstacle> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_explanation, 4);
+  messageDesc(file_flowkeep_v1_explanation, 7);
 
 /**
  * The execution is paused.
@@ -356,6 +465,20 @@ export type PausedObstacle = Message<"flowkeep.v1.PausedObstacle"> & {
    * @generated from field: string reason = 2;
    */
   reason: string;
+
+  /**
+   * Output only. Whether attempts that ran were told to stop, to be made again at the resume.
+   *
+   * @generated from field: bool hard = 3;
+   */
+  hard: boolean;
+
+  /**
+   * Output only. Whether all of its steps have ended, so that it completes at the resume.
+   *
+   * @generated from field: bool end_put_off = 4;
+   */
+  endPutOff: boolean;
 };
 
 /**
@@ -363,7 +486,7 @@ export type PausedObstacle = Message<"flowkeep.v1.PausedObstacle"> & {
  * Use `create(PausedObstacleSchema)` to create a new message.
  */
 export const PausedObstacleSchema: GenMessage<PausedObstacle> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_explanation, 5);
+  messageDesc(file_flowkeep_v1_explanation, 8);
 
 /**
  * The end is decided.
@@ -391,7 +514,7 @@ export type EndingObstacle = Message<"flowkeep.v1.EndingObstacle"> & {
  * Use `create(EndingObstacleSchema)` to create a new message.
  */
 export const EndingObstacleSchema: GenMessage<EndingObstacle> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_explanation, 6);
+  messageDesc(file_flowkeep_v1_explanation, 9);
 
 /**
  * The start was put off.
@@ -406,7 +529,7 @@ export type StartDelayObstacle = Message<"flowkeep.v1.StartDelayObstacle"> & {
  * Use `create(StartDelayObstacleSchema)` to create a new message.
  */
 export const StartDelayObstacleSchema: GenMessage<StartDelayObstacle> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_explanation, 7);
+  messageDesc(file_flowkeep_v1_explanation, 10);
 
 /**
  * The wait for a server with room.
@@ -421,6 +544,13 @@ export type QueueObstacle = Message<"flowkeep.v1.QueueObstacle"> & {
    * @generated from field: int32 before = 1;
    */
   before: number;
+
+  /**
+   * Output only. How many servers died while they drove it. From 3 on it is tried apart from all others.
+   *
+   * @generated from field: int32 deaths = 2;
+   */
+  deaths: number;
 };
 
 /**
@@ -428,7 +558,71 @@ export type QueueObstacle = Message<"flowkeep.v1.QueueObstacle"> & {
  * Use `create(QueueObstacleSchema)` to create a new message.
  */
 export const QueueObstacleSchema: GenMessage<QueueObstacle> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_explanation, 8);
+  messageDesc(file_flowkeep_v1_explanation, 11);
+
+/**
+ * Nothing waits.
+ *
+ * @generated from message flowkeep.v1.EmptyObstacle
+ */
+export type EmptyObstacle = Message<"flowkeep.v1.EmptyObstacle"> & {
+};
+
+/**
+ * Describes the message flowkeep.v1.EmptyObstacle.
+ * Use `create(EmptyObstacleSchema)` to create a new message.
+ */
+export const EmptyObstacleSchema: GenMessage<EmptyObstacle> = /*@__PURE__*/
+  messageDesc(file_flowkeep_v1_explanation, 12);
+
+/**
+ * The servers that could take what waits.
+ *
+ * @generated from message flowkeep.v1.ServersObstacle
+ */
+export type ServersObstacle = Message<"flowkeep.v1.ServersObstacle"> & {
+  /**
+   * Output only. How many servers there are.
+   *
+   * @generated from field: int32 servers = 1;
+   */
+  servers: number;
+
+  /**
+   * Output only. The one that was asked, as `host:pid`. What follows is said of it alone.
+   *
+   * @generated from field: string asked_server = 2;
+   */
+  askedServer: string;
+
+  /**
+   * Output only. Whether it has room for one execution more.
+   *
+   * @generated from field: bool has_room = 3;
+   */
+  hasRoom: boolean;
+
+  /**
+   * Output only. Whether it has room for one more of the org; some is kept for others.
+   *
+   * @generated from field: bool has_room_for_org = 4;
+   */
+  hasRoomForOrg: boolean;
+
+  /**
+   * Output only. How many executions of the org it drives.
+   *
+   * @generated from field: int32 driven = 5;
+   */
+  driven: number;
+};
+
+/**
+ * Describes the message flowkeep.v1.ServersObstacle.
+ * Use `create(ServersObstacleSchema)` to create a new message.
+ */
+export const ServersObstacleSchema: GenMessage<ServersObstacle> = /*@__PURE__*/
+  messageDesc(file_flowkeep_v1_explanation, 13);
 
 /**
  * Nobody holds the execution, and nobody needs to.
@@ -443,7 +637,7 @@ export type ParkedObstacle = Message<"flowkeep.v1.ParkedObstacle"> & {
  * Use `create(ParkedObstacleSchema)` to create a new message.
  */
 export const ParkedObstacleSchema: GenMessage<ParkedObstacle> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_explanation, 9);
+  messageDesc(file_flowkeep_v1_explanation, 14);
 
 /**
  * A server drives the execution.
@@ -452,7 +646,7 @@ export const ParkedObstacleSchema: GenMessage<ParkedObstacle> = /*@__PURE__*/
  */
 export type DrivenObstacle = Message<"flowkeep.v1.DrivenObstacle"> & {
   /**
-   * Output only. The server process, as `host:pid`.
+   * Output only. The host of the server process.
    *
    * @generated from field: string server = 1;
    */
@@ -464,7 +658,7 @@ export type DrivenObstacle = Message<"flowkeep.v1.DrivenObstacle"> & {
  * Use `create(DrivenObstacleSchema)` to create a new message.
  */
 export const DrivenObstacleSchema: GenMessage<DrivenObstacle> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_explanation, 10);
+  messageDesc(file_flowkeep_v1_explanation, 15);
 
 /**
  * The server that drove the execution is gone; its lease ended at `start_time`, if that is known.
@@ -473,7 +667,7 @@ export const DrivenObstacleSchema: GenMessage<DrivenObstacle> = /*@__PURE__*/
  */
 export type StoppedObstacle = Message<"flowkeep.v1.StoppedObstacle"> & {
   /**
-   * Output only. The server process, as `host:pid`, empty when nothing is known of it any more.
+   * Output only. The host of the server process, empty when nothing is known of it any more.
    *
    * @generated from field: string server = 1;
    */
@@ -485,7 +679,7 @@ export type StoppedObstacle = Message<"flowkeep.v1.StoppedObstacle"> & {
  * Use `create(StoppedObstacleSchema)` to create a new message.
  */
 export const StoppedObstacleSchema: GenMessage<StoppedObstacle> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_explanation, 11);
+  messageDesc(file_flowkeep_v1_explanation, 16);
 
 /**
  * Steps before this one have not ended.
@@ -513,7 +707,7 @@ export type PredecessorsObstacle = Message<"flowkeep.v1.PredecessorsObstacle"> &
  * Use `create(PredecessorsObstacleSchema)` to create a new message.
  */
 export const PredecessorsObstacleSchema: GenMessage<PredecessorsObstacle> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_explanation, 12);
+  messageDesc(file_flowkeep_v1_explanation, 17);
 
 /**
  * What holds the execution holds the step.
@@ -528,7 +722,7 @@ export type ExecutionObstacle = Message<"flowkeep.v1.ExecutionObstacle"> & {
  * Use `create(ExecutionObstacleSchema)` to create a new message.
  */
 export const ExecutionObstacleSchema: GenMessage<ExecutionObstacle> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_explanation, 13);
+  messageDesc(file_flowkeep_v1_explanation, 18);
 
 /**
  * An attempt runs.
@@ -556,6 +750,13 @@ export type AttemptObstacle = Message<"flowkeep.v1.AttemptObstacle"> & {
    * @generated from field: int32 progress_percent = 3;
    */
   progressPercent: number;
+
+  /**
+   * Output only. Whether it is told to stop: by a hard pause, or because the execution ends.
+   *
+   * @generated from field: bool told_to_stop = 4;
+   */
+  toldToStop: boolean;
 };
 
 /**
@@ -563,7 +764,7 @@ export type AttemptObstacle = Message<"flowkeep.v1.AttemptObstacle"> & {
  * Use `create(AttemptObstacleSchema)` to create a new message.
  */
 export const AttemptObstacleSchema: GenMessage<AttemptObstacle> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_explanation, 14);
+  messageDesc(file_flowkeep_v1_explanation, 19);
 
 /**
  * The pause before the next attempt.
@@ -591,7 +792,7 @@ export type RetryObstacle = Message<"flowkeep.v1.RetryObstacle"> & {
  * Use `create(RetryObstacleSchema)` to create a new message.
  */
 export const RetryObstacleSchema: GenMessage<RetryObstacle> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_explanation, 15);
+  messageDesc(file_flowkeep_v1_explanation, 20);
 
 /**
  * The wait for something that there is only so much of.
@@ -627,7 +828,7 @@ export type SlotObstacle = Message<"flowkeep.v1.SlotObstacle"> & {
  * Use `create(SlotObstacleSchema)` to create a new message.
  */
 export const SlotObstacleSchema: GenMessage<SlotObstacle> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_explanation, 16);
+  messageDesc(file_flowkeep_v1_explanation, 21);
 
 /**
  * A step that holds something.
@@ -655,7 +856,7 @@ export type SlotHolder = Message<"flowkeep.v1.SlotHolder"> & {
  * Use `create(SlotHolderSchema)` to create a new message.
  */
 export const SlotHolderSchema: GenMessage<SlotHolder> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_explanation, 17);
+  messageDesc(file_flowkeep_v1_explanation, 22);
 
 /**
  * The wait for a server or worker that has a handler.
@@ -690,7 +891,7 @@ export type WorkerObstacle = Message<"flowkeep.v1.WorkerObstacle"> & {
  * Use `create(WorkerObstacleSchema)` to create a new message.
  */
 export const WorkerObstacleSchema: GenMessage<WorkerObstacle> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_explanation, 18);
+  messageDesc(file_flowkeep_v1_explanation, 23);
 
 /**
  * The wait for a person.
@@ -739,5 +940,5 @@ export type TaskObstacle = Message<"flowkeep.v1.TaskObstacle"> & {
  * Use `create(TaskObstacleSchema)` to create a new message.
  */
 export const TaskObstacleSchema: GenMessage<TaskObstacle> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_explanation, 19);
+  messageDesc(file_flowkeep_v1_explanation, 24);
 
