@@ -32,20 +32,22 @@ class Halt(StrEnum):
 
 
 class Breakpoints(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Where `by` wants an execution held: at `points`, each time; and once, before the next step or before `step`."""
+    """Where an execution is held: at `points`, as `by` wants it, each time; and once, before the next step or before
+    `step`, as `let_on_by` wants it, who has resumed it.
+    """
 
     by: str
     points: tuple[Breakpoint, ...] = ()
     halt: Halt = Halt.NONE
     step: str = ""
+    let_on_by: str = ""
 
 
 def halting(kept: Breakpoints | None, by: str, halt: Halt = Halt.NONE, step: str = "") -> Breakpoints | None:
     """Return where an execution is held that somebody lets go on so far; None when it is held nowhere."""
-    points = kept.points if kept is not None else ()
     if halt is Halt.NONE:
-        return replace(kept, halt=halt, step="") if kept is not None and points else None
-    return Breakpoints(by, points, halt, step)
+        return replace(kept, halt=halt, step="", let_on_by="") if kept is not None and kept.points else None
+    return replace(kept or Breakpoints(by), halt=halt, step=step, let_on_by=by)
 
 
 def halted(kept: Breakpoints | None) -> Breakpoints | None:
@@ -53,6 +55,6 @@ def halted(kept: Breakpoints | None) -> Breakpoints | None:
     return halting(kept, "")
 
 
-def setting(by: str, points: tuple[Breakpoint, ...]) -> Breakpoints | None:
-    """Return where an execution is held after somebody has set its breakpoints; None for nowhere."""
-    return Breakpoints(by, points) if points else None
+def setting(kept: Breakpoints | None, by: str, points: tuple[Breakpoint, ...]) -> Breakpoints | None:
+    """Return where an execution is held after somebody has set its breakpoints; None, where these are none."""
+    return replace(kept or Breakpoints(by), by=by, points=points) if points else None

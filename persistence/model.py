@@ -163,7 +163,8 @@ class Pause(msgspec.Struct, frozen=True):
     """Since when nothing of an execution begins, and who wanted that why.
 
     `is_hard`: attempts that ran were stopped, and are made again. `stops_deadline`: the time of it does not count.
-    `seq` is the number of its event.
+    `seq` is the number of its event, `step` the path of
+    the step that is held, where the execution paused itself.
     """
 
     by: str
@@ -172,6 +173,7 @@ class Pause(msgspec.Struct, frozen=True):
     is_hard: bool = False
     stops_deadline: bool = False
     seq: int = 0
+    step: str = ""
 
 
 class Execution(msgspec.Struct, frozen=True):

@@ -65,6 +65,8 @@ async def _judged(raw: bytes, judge: Judge) -> pb.ExecuteRequest:
         raise invalid(
             "wait", "must not be set in a batch, whose answer waits for no execution: watch it, or Execute it"
         )
+    if request.breakpoints:
+        raise invalid("breakpoints", "must not be set in a batch: Execute what is to be debugged")
     judged: pb.ExecuteRequest = request
     return judged
 

@@ -26,6 +26,9 @@ DEBUG = "executions.debug"
 READ_WORKFLOWS = "workflows.read"
 """Permission to see definitions, wherever they are shown."""
 
+WRITE_WORKFLOWS = "workflows.write"
+"""Permission to say what is called with what, and so to send secrets anywhere."""
+
 KNOWN_PERMISSIONS = frozenset({*PERMISSIONS.values(), ALL_OWNERS, ALL_ASSIGNEES, DEBUG})
 
 _END_OF_CALENDAR = 253_402_300_799

@@ -10,6 +10,7 @@ from flowkeep.v1 import execution_service_pb2 as pb
 from flowkeep.v1.execution_pb2 import Execution as ExecutionMessage
 from persistence.model import MessageKind
 from service.api.breakpoints import read_breakpoints
+from service.api.claims import WRITE_WORKFLOWS
 from service.api.errors import invalid
 from service.api.executions import execution_message
 from service.api.identity import current_identity
@@ -51,14 +52,12 @@ class ControlCalls:
         return pb.PauseResponse(execution=await self._asked(request, MessageKind.PAUSE, how))
 
     async def Resume(self, request: pb.ResumeRequest, context: Any) -> pb.ResumeResponse:
-        match request.WhichOneof("halt"):
-            case "step_over":
-                how: dict[str, Any] = {"step_over": True}
-            case "run_to":
-                how = {"run_to": request.run_to}
-            case _:
-                how = {}
-        return pb.ResumeResponse(execution=await self._asked(request, MessageKind.RESUME, how))
+        caller, halt = current_identity.get(), request.WhichOneof("halt")
+        how: dict[str, Any] = {str(halt): getattr(request, halt)} if halt else {}
+        execution = await self._debugging.resume(
+            caller.scope, UUID(request.execution_id), caller.subject, request.reason, how, request.request_id
+        )
+        return pb.ResumeResponse(execution=execution_message(execution))
 
     async def SetBreakpoints(self, request: pb.SetBreakpointsRequest, context: Any) -> pb.SetBreakpointsResponse:
         caller, points = current_identity.get(), read_breakpoints(request.breakpoints)
@@ -73,7 +72,13 @@ class ControlCalls:
             raise invalid("input", "is required")
         caller, given = current_identity.get(), await in_slices(read_struct(request.input))
         execution = await self._debugging.edit_input(
-            caller.scope, UUID(request.execution_id), request.path, given, caller.subject, request.request_id
+            caller.scope,
+            UUID(request.execution_id),
+            request.path,
+            given,
+            caller.subject,
+            request.request_id,
+            moves_secrets=caller.may(WRITE_WORKFLOWS),
         )
         return pb.EditStepInputResponse(execution=execution_message(execution))
 

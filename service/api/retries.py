@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from flowkeep.v1 import execution_service_pb2 as pb
+from service.api.claims import WRITE_WORKFLOWS
 from service.api.errors import invalid
+from service.api.identity import current_identity
 from service.api.payloads import read_struct, read_value
 from service.api.times import seconds
 from service.engine.retries import Change, Retry
@@ -21,7 +23,9 @@ async def _change(request: pb.RetryRequest) -> Change | None:
         case "edit":
             if not request.edit.HasField("input"):
                 raise invalid("edit.input", "is required")
-            return Change(request.edit.path, await in_slices(read_struct(request.edit.input)))
+            may_move = current_identity.get().may(WRITE_WORKFLOWS)
+            given = await in_slices(read_struct(request.edit.input))
+            return Change(request.edit.path, given, moves_secrets=may_move)
         case "skip":
             return Change(request.skip.path, await in_slices(read_value(request.skip.output)), is_skip=True)
     return None

@@ -109,7 +109,7 @@ class _Debugger:
     async def _is_held(self, event: ExecutionEvent) -> bool:
         """Return whether it is held still, and show before which step: what is told may be long ago."""
         execution = await self._client.get_execution(self._id)
-        if execution.state != Execution.STATE_PAUSED or event.seq < execution.last_seq - 1:
+        if execution.state != Execution.STATE_PAUSED or execution.pause.pause_time != event.time:
             return False
         self.state, self.held = execution.state, event.paused.step_path
         if self.held:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from persistence.breakpoints import Breakpoint, Breakpoints
+from persistence.breakpoints import Breakpoint
+from persistence.errors import ExecutionFinishedError
 from persistence.model import Execution, MessageKind, Scope, Step, WaitKind
 from persistence.posting import Posting
 from persistence.repository import Repository
@@ -16,13 +18,20 @@ from service.engine.control import Control
 from service.engine.definition import Call, Definition, Repeat, StepSpec
 from service.engine.expressions import ExpressionError, compile_condition
 from service.engine.handlers.registry import Registry
-from service.engine.payload import normalising
+from service.engine.payload import normalising, size
 from service.engine.planning.breakpoint_rules import EVERY, PARAMS
+from service.engine.planning.draft import EVENT_BYTES
 from service.engine.requests import asked
-from service.engine.slices import in_slices
+from service.engine.retries import MOVED_SECRETS
+from service.engine.slices import Work, in_slices
 from service.engine.steps import Steps
 from service.engine.violations import ValidationError, Violation, below
 from service.engine.workflows import Workflows
+
+_COMPILED = 8_000
+"""Microseconds that a condition may take to be compiled."""
+
+_OF_ITEM = re.compile(r"(?:[^\[\].]+\[(?:0|[1-9]\d*)\]\.)+[^\[\].]+")
 
 _SHOWN = 5
 """Steps of a definition that a refusal names at most."""
@@ -56,14 +65,35 @@ class Debugging:
         Raises ValidationError, and what `Control.ask` raises.
         """
         execution = await self._repository.get_execution(scope, execution_id)
-        check_points(await self._workflows.of(execution), points)
+        await in_slices(check_points(await self._workflows.of(execution), points))
         body = {"breakpoints": [{"path": point.path, "condition": point.condition} for point in points]}
         return await self._control.ask(scope, execution_id, MessageKind.BREAKPOINTS, by, body, request_id)
 
+    async def resume(
+        self, scope: Scope, execution_id: UUID, by: str, reason: str, halt: Mapping[str, Any], request_id: str
+    ) -> Execution:
+        """Let an execution go on as far as `halt` says, and return it. Raises what `set_breakpoints` does."""
+        if path := halt.get("run_to"):
+            execution = await self._repository.get_execution(scope, execution_id)
+            if wrong := list(wrong_path(await self._workflows.of(execution), path)):
+                raise ValidationError([Violation("run_to", each) for each in wrong])
+        body = {"reason": reason, **halt}
+        return await self._control.ask(scope, execution_id, MessageKind.RESUME, by, body, request_id)
+
     async def edit_input(
-        self, scope: Scope, execution_id: UUID, path: str, given: Mapping[str, Any], by: str, request_id: str
+        self,
+        scope: Scope,
+        execution_id: UUID,
+        path: str,
+        given: Mapping[str, Any],
+        by: str,
+        request_id: str,
+        *,
+        moves_secrets: bool,
     ) -> Execution:
         """Let a step that is held be called with something else, and return the execution after that.
+
+        Where it is called with secrets, only if the caller may send these anywhere: `moves_secrets`.
 
         Raises StepNotFoundError, StepNotHeldError, ValidationError, and what `Control.ask` raises.
         """
@@ -77,12 +107,20 @@ class Debugging:
             return execution
         page = await self._steps.get(scope, execution_id, path, 0)
         ((spec, step),) = page.steps
+        if execution.state.is_end:
+            raise ExecutionFinishedError(execution_id, execution.state)
         if wanted := _unfit(spec, step):
             raise StepNotHeldError(execution_id, path, step.state.value, wanted)
         handler = self._registry.get(spec.handler, scope.org)
         secrets = spec.action.params.secrets if isinstance(spec.action, Call) else {}
+        if secrets and not moves_secrets:
+            raise ValidationError([Violation("input", MOVED_SECRETS)])
         if handler is not None and (problems := handler.validate(given, secrets.keys())):
             raise ValidationError([Violation(below("input", where), message) for where, message in problems])
+        most = page.definition.max_bytes
+        if (all_of_it := execution.bytes + EVENT_BYTES + size(given)) > most:
+            wrong = f"with it the execution would have written {all_of_it:,} bytes; it may write {most:,}"
+            raise ValidationError([Violation("input", wrong)])
         body["pause_seq"] = execution.pause.seq if execution.pause is not None else 0
         await self._control.send(
             scope, execution_id, Posting(self._control.new_id(), MessageKind.EDIT, by, body), request
@@ -99,31 +137,29 @@ def _unfit(spec: StepSpec, step: Step) -> str:
     return "" if step.is_fixed else "has parameters that cannot be had, because of which it will fail"
 
 
-def held_by(by: str, definition: Definition, points: Sequence[Breakpoint]) -> Breakpoints | None:
-    """Return where a new execution is held; None for nowhere. Raises ValidationError."""
-    if not points:
-        return None
-    check_points(definition, points)
-    return Breakpoints(by, tuple(points))
-
-
-def check_points(definition: Definition, points: Sequence[Breakpoint]) -> None:
+def check_points(definition: Definition, points: Sequence[Breakpoint]) -> Work[None]:
     """Raises ValidationError for steps that the definition does not have, and for conditions that cannot be."""
-    found = []
+    found: list[Violation] = []
     for index, point in enumerate(points):
-        if point.path == EVERY:
-            pass
-        elif definition.find(point.path) is None and point.path not in definition.places:
-            named = list(definition.places)
-            some = ", ".join(named[:_SHOWN]) + (", …" if len(named) > _SHOWN else "")
-            found.append(Violation(f"breakpoints[{index}].path", f"{point.path!r} is no step of the workflow: {some}"))
-        elif isinstance(definition.places[paths.place(point.path)].action, Repeat):
-            wrong = f"runs other steps, and is not held itself: name one of them, such as {point.path}.…"
-            found.append(Violation(f"breakpoints[{index}].path", wrong))
+        found += [Violation(f"breakpoints[{index}].path", wrong) for wrong in wrong_path(definition, point.path)]
         if point.condition:
             try:
                 compile_condition(point.condition, frozenset({PARAMS}))
             except ExpressionError as error:
                 found.append(Violation(f"breakpoints[{index}].condition", str(error)))
+            yield _COMPILED
     if found:
         raise ValidationError(found)
+
+
+def wrong_path(definition: Definition, path: str) -> Iterator[str]:
+    """Yield what is wrong with where an execution is to be held."""
+    if path == EVERY:
+        return
+    spec = definition.places.get(paths.place(path))
+    if spec is None or ("[" in path and not _OF_ITEM.fullmatch(path)):
+        named = list(definition.places)
+        some = ", ".join(named[:_SHOWN]) + (", …" if len(named) > _SHOWN else "")
+        yield f"{path!r} is no step of the workflow: {some}"
+    elif isinstance(spec.action, Repeat):
+        yield f"runs other steps, and is not held itself: name one of them, such as {path}.…"

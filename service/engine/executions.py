@@ -13,6 +13,7 @@ from uuid import UUID
 from msgspec.structs import replace
 
 from persistence import failpoints
+from persistence.breakpoints import setting
 from persistence.errors import (
     RequestIdReusedError,
     UnavailableError,
@@ -33,7 +34,7 @@ from persistence.requests import Method
 from persistence.transition import Created, NewExecution
 from service.engine.batches import READS, Meanings, Resolve, at_a_time
 from service.engine.begun import UNCLEAR, Begun, Doubtful, cost, is_another, kept_or_refused, outcome_of
-from service.engine.debugging import held_by
+from service.engine.debugging import check_points
 from service.engine.definition import Definition
 from service.engine.first_plan import first_plan
 from service.engine.forks import Forks
@@ -150,6 +151,7 @@ class Executions:
         try:
             workflow, definition = await resolve(scope, request.workflow, request.revision)
             check_input(definition, request.input)
+            await in_slices(check_points(definition, request.breakpoints))
         except UNCLEAR as error:
             return Doubtful(request, workflow, definition, error)
         return Begun(request, workflow, definition, await self._create(workflow, definition, owner, request))
@@ -161,6 +163,7 @@ class Executions:
         workflow, definition = found
         try:
             check_input(definition, request.input)
+            await in_slices(check_points(definition, request.breakpoints))
             kept = await self._create(workflow, definition, owner, request, if_latest=not request.revision)
             return await kept_or_refused(request, kept)
         except WorkflowNotFoundError:
@@ -303,7 +306,7 @@ class Executions:
             correlation_id=request.correlation_id,
             request_id=request.request_id,
             scheduled_time=scheduled,
-            breakpoints=held_by(owner, definition, request.breakpoints),
+            breakpoints=setting(None, owner, tuple(request.breakpoints)),
         )
 
     def _first_plan(

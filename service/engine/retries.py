@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from dataclasses import replace as replaced
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -34,6 +35,10 @@ NAMED = 10
 """Steps that a refusal names at most of those that run again."""
 
 
+MOVED_SECRETS = "is of a step that is called with secrets: to change it takes the permission workflows.write, too"
+"""What is wrong with an edit by which somebody could send them elsewhere."""
+
+
 class StepNotRetriedError(PersistenceError):
     """The step cannot be edited or skipped, since it does not run again; or its input, since no handler runs it."""
 
@@ -46,11 +51,15 @@ class StepNotRetriedError(PersistenceError):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What differs for one step: the input that it is called with; or, of one to be skipped by hand, its output."""
+    """What differs for one step: the input that it is called with; or, of one to be skipped by hand, its output.
+
+    `moves_secrets`: who asks for it may send secrets anywhere.
+    """
 
     path: str
     value: Any
     is_skip: bool = False
+    moves_secrets: bool = False
 
     @property
     def field(self) -> str:
@@ -83,7 +92,7 @@ class Retries:
         """
         change = retry.change
         if change is not None:
-            change = Change(change.path, await in_slices(normalising(change.value, change.field)), change.is_skip)
+            change = replaced(change, value=await in_slices(normalising(change.value, change.field)))
         request = await in_slices(
             asked(
                 Method.RETRY,
@@ -150,6 +159,8 @@ class Retries:
 
     def _check(self, org: str, action: Call, change: Change) -> None:
         """Judge an edited input by the schema of the handler; where that is not here, the attempt does so."""
+        if action.params.secrets and not change.moves_secrets:
+            raise ValidationError([Violation(change.field, MOVED_SECRETS)])
         handler = self._runner.context.registry.get(action.handler, org)
         if handler is None:
             return

@@ -134,8 +134,8 @@ ROWS: dict[str, list[tuple[dict[str, Any], str]]] = {
     "SetBreakpoints": [
         (E, "EXECUTION_NOT_FOUND"),
         ({**E, "breakpoints": [{"path": ""}]}, "breakpoints[0].path"),
-        ({**E, "breakpoints": [{"path": "a"}] * 33}, "breakpoints"),
-        ({**E, "breakpoints": [{"path": "a", "condition": "a" * 1025}]}, "breakpoints[0].condition"),
+        ({**E, "breakpoints": [{"path": "a"}] * 17}, "breakpoints"),
+        ({**E, "breakpoints": [{"path": "a", "condition": "a" * 257}]}, "breakpoints[0].condition"),
     ],
     "EditStepInput": [
         ({**E, "path": "a", "input": {}}, "EXECUTION_NOT_FOUND"),

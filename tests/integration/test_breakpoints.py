@@ -23,7 +23,7 @@ async def held(client: flowkeep.Client, execution_id: str) -> str:
     async for event in client.watch(execution_id):
         if event.HasField("paused") and event.paused.step_path:
             execution = await client.get_execution(execution_id)
-            if execution.state == State.STATE_PAUSED and execution.last_seq == event.seq:
+            if execution.state == State.STATE_PAUSED and execution.pause.pause_time == event.time:
                 return str(event.paused.step_path)
     raise AssertionError((await client.get_execution(execution_id)).failure)
 
@@ -47,7 +47,7 @@ async def test_an_execution_is_held_changed_and_goes_on(client: flowkeep.Client,
     assert (await ended(client, execution_id)).state == State.STATE_COMPLETED
     told = kinds(await log(client, execution_id))
     assert told.index("breakpoints_set") < told.index("step_edited b") < told.index("step_started b")
-    # What was asked for is told once the execution has ended, too.
+    # What was asked for is told once the execution has ended, or its workflow is another one, too.
     assert (await client.edit_step_input(execution_id, "b", {"by": 3}, request_id="e")).execution_id == execution_id
 
 
@@ -83,6 +83,9 @@ async def test_what_cannot_be_is_named(client: flowkeep.Client, served: Served, 
     assert fields == [*wrong_steps, "breakpoints[4].condition", "breakpoints[5].condition"]
 
     execution_id = (await client.execute(name, breakpoints=["a", "t"])).execution_id
+    for path in ("absent", "e", "e[00].x"):
+        with pytest.raises(flowkeep.InvalidArgumentError, match="run_to"):
+            await client.resume(execution_id, run_to=path)
     await held(client, execution_id)
     for path, reason in (("t", "STEP_NOT_HELD"), ("absent", "STEP_NOT_FOUND")):
         with pytest.raises(flowkeep.FlowkeepError) as error:

@@ -127,6 +127,21 @@ async def test_what_belongs_to_others_is_as_what_does_not_exist(guarded, databas
         assert (await call(guarded.channel, path, request, bearer(token()))).code == "OK", path
 
 
+async def test_who_may_not_write_workflows_moves_no_secret_by_an_edit(guarded):
+    call = {"id": "a", "handler": "call_api", "params": {"url": "http://x/", "auth": {"bearer": "${ secret('crm') }"}}}
+    async with guarded.client_with(token()) as client:
+        name = await made(client, call)
+        execution_id = (await client.execute(name, breakpoints=["a"])).execution_id
+    elsewhere = {"url": "http://elsewhere/", "auth": {"bearer": "${ secret('crm') }"}}
+    permissions = [each for each in ALL if each != "workflows.write"]
+    async with guarded.client_with(token(permissions=permissions)) as client:
+        with pytest.raises(flowkeep.InvalidArgumentError, match=r"workflows\.write"):
+            await client.edit_step_input(execution_id, "a", elsewhere)
+        await client.cancel(execution_id)
+        with pytest.raises(flowkeep.InvalidArgumentError, match=r"workflows\.write"):
+            await client.retry(execution_id, edit=("a", elsewhere))
+
+
 async def test_lists_hold_what_is_ones_own(guarded):
     _, name, execution_id = await started(guarded)
     foreign = await started(guarded, org="evil", sub="mallory")

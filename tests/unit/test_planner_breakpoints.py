@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from persistence.breakpoints import Breakpoint, Breakpoints, Halt
-from persistence.model import ExecutionState, WaitKind
+from persistence.model import Edit, ExecutionState, Message, MessageKind, WaitKind
 from service.engine.definition import Pause, RetryPolicy, Transform
 from service.engine.expressions import Template, compile_value
 from service.engine.parsing.sources import IN_PARAMS, VARIABLES
-from service.engine.planning import events
+from service.engine.planning import events, happenings, planner
 from tests.unit.planner_checks import check
 from tests.unit.planner_definitions import each, graph, sequence, step
-from tests.unit.planner_programs import Driver, started, starts
+from tests.unit.planner_programs import FATAL, Driver, check_stored, started, starts
 
 PAUSED, COMPLETED = ExecutionState.PAUSED, ExecutionState.COMPLETED
 
@@ -100,7 +101,7 @@ def test_it_goes_from_step_to_step() -> None:
         check(driver)
     assert seen == [["a"], ["b"], ["c"]]
     assert driver.state.state is COMPLETED
-    assert driver.state.breakpoints == Breakpoints("ann", (Breakpoint("a"),), Halt.NEXT)
+    assert driver.state.breakpoints == Breakpoints("ann", (Breakpoint("a"),), Halt.NEXT, let_on_by="ann")
 
 
 def test_it_goes_to_a_step_and_not_beyond_the_next_breakpoint() -> None:
@@ -120,6 +121,49 @@ def test_it_goes_to_a_step_and_not_beyond_the_next_breakpoint() -> None:
     driver.succeed("d")
     assert driver.state.state is COMPLETED
     check(driver)
+
+
+def test_what_a_retry_has_edited_is_what_is_shown_and_called() -> None:
+    driver = Driver(sequence(step("a", params={"n": 1})))
+    driver.set_breakpoints("a")
+    driver.start()
+    driver.resume()
+    driver.fail("a", failure=FATAL)
+    driver.reopen(edit=Edit("a", 2, {"n": 99}))
+    assert held(driver) == {"a": {"n": 99}}
+    driver.resume()
+    assert driver.running["a"].params == {"n": 99}
+    check_stored(driver)
+
+
+def test_what_is_held_begins_before_what_is_held_next() -> None:
+    driver = Driver(graph(step("a"), step("b")))
+    driver.set_breakpoints("a", "b")
+    driver.start()
+    resume = Message(UUID(int=4), MessageKind.RESUME, driver.now, "ann", {"step_over": True})
+    plan = planner.apply(driver.definition, driver.state, happenings.MessageCame(driver.now, resume), settles=False)
+    assert [getattr(event.body, "path", "") for event in plan.events] == ["", "a"]
+    assert isinstance(plan.events[-1].body, events.StepStarted)
+
+
+def test_breakpoints_that_are_set_on_the_way_leave_where_it_goes() -> None:
+    driver = Driver(sequence(*map(step, "abcd")))
+    driver.set_breakpoints("a")
+    driver.start()
+    driver.resume(run_to="c")
+    driver.set_breakpoints("d")
+    driver.succeed("a")
+    driver.succeed("b")
+    assert list(held(driver)) == ["c"]
+    check(driver)
+
+
+def test_what_a_condition_looks_at_is_not_worked_out_twice() -> None:
+    heavy = {"n": "${ input.l.filter(x, input.l.exists(y, y == x + 0)).size() }"}
+    driver = Driver(sequence(step("a", params=heavy)), {"l": list(range(80))})
+    driver.set_breakpoints(("a", "params.n < 0"))
+    driver.start()
+    assert driver.running["a"].params == {"n": 80}
 
 
 def test_steps_of_the_engine_are_held_too() -> None:

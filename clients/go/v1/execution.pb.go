@@ -1462,7 +1462,8 @@ type Breakpoint struct {
 	// each. Not one that runs other steps, such as `orders`. At most 1,024 characters.
 	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
 	// Optional. CEL condition on `params`, what the handler of the step is to be called with, such as
-	// `params.amount > 100`. Default: always. One that fails holds, too. At most 1,024 characters.
+	// `params.amount > 100`; null of one that the server runs itself. Default: always. One that fails holds, too. At most
+	// 256 characters.
 	Condition     string `protobuf:"bytes,2,opt,name=condition,proto3" json:"condition,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2700,7 +2701,7 @@ const file_flowkeep_v1_execution_proto_rawDesc = "" +
 	"Breakpoint\x12\x1e\n" +
 	"\x04path\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\bR\x04path\x12&\n" +
-	"\tcondition\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\tcondition\"\xa9\x04\n" +
+	"\tcondition\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\tcondition\"\xa9\x04\n" +
 	"\x04Wait\x129\n" +
 	"\n" +
 	"start_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x127\n" +

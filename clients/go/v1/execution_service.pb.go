@@ -238,7 +238,8 @@ type ExecuteRequest struct {
 	// Optional. How much of the execution is returned. Default BASIC. With `wait`, BASIC has the `result` too. FULL needs
 	// the permission `executions.read`.
 	View ExecutionView `protobuf:"varint,12,opt,name=view,proto3,enum=flowkeep.v1.ExecutionView" json:"view,omitempty"`
-	// Optional. Where the execution is held before steps begin, as by SetBreakpoints. At most 32.
+	// Optional. Where the execution is held before steps begin, as by SetBreakpoints. At most 16. Not
+	// in BatchExecute.
 	Breakpoints   []*Breakpoint `protobuf:"bytes,16,rep,name=breakpoints,proto3" json:"breakpoints,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2016,7 +2017,8 @@ type SetBreakpointsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Required. Id of the execution.
 	ExecutionId string `protobuf:"bytes,1,opt,name=execution_id,json=executionId,proto3" json:"execution_id,omitempty"`
-	// Optional. All breakpoints that it has from then on. None: it is held no more. At most 32.
+	// Optional. All breakpoints that it has from then on. None: it is held no more, also
+	// where a resume was to end. At most 16.
 	Breakpoints []*Breakpoint `protobuf:"bytes,2,rep,name=breakpoints,proto3" json:"breakpoints,omitempty"`
 	// Optional. Id of this request, as of `PauseRequest.request_id`. At most 128 characters.
 	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
@@ -2128,7 +2130,8 @@ type EditStepInputRequest struct {
 	ExecutionId string `protobuf:"bytes,1,opt,name=execution_id,json=executionId,proto3" json:"execution_id,omitempty"`
 	// Required. Path of a step that a breakpoint holds. At most 1,024 characters.
 	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
-	// Required. What its handler is called with instead. It must fit the handler's `params_schema`.
+	// Required. What its handler is called with instead. It must fit the handler's `params_schema`. Of a step that is called
+	// with secrets the caller needs the permission `workflows.write`, too.
 	Input *structpb.Struct `protobuf:"bytes,3,opt,name=input,proto3" json:"input,omitempty"`
 	// Optional. Id of this request, as of `PauseRequest.request_id`. At most 128 characters.
 	RequestId     string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
@@ -3347,7 +3350,7 @@ const file_flowkeep_v1_execution_service_proto_rawDesc = "" +
 	"\"\x06\b\x80\x86\xb0\x96\x01*\x00R\atimeout\x12\x12\n" +
 	"\x04wait\x18\v \x01(\bR\x04wait\x128\n" +
 	"\x04view\x18\f \x01(\x0e2\x1a.flowkeep.v1.ExecutionViewB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04view\x12C\n" +
-	"\vbreakpoints\x18\x10 \x03(\v2\x17.flowkeep.v1.BreakpointB\b\xbaH\x05\x92\x01\x02\x10 R\vbreakpoints\x1a9\n" +
+	"\vbreakpoints\x18\x10 \x03(\v2\x17.flowkeep.v1.BreakpointB\b\xbaH\x05\x92\x01\x02\x10\x10R\vbreakpoints\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\v\n" +
@@ -3522,7 +3525,7 @@ const file_flowkeep_v1_execution_service_proto_rawDesc = "" +
 	"\texecution\x18\x01 \x01(\v2\x16.flowkeep.v1.ExecutionR\texecution\"\xb2\x01\n" +
 	"\x15SetBreakpointsRequest\x12+\n" +
 	"\fexecution_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vexecutionId\x12C\n" +
-	"\vbreakpoints\x18\x02 \x03(\v2\x17.flowkeep.v1.BreakpointB\b\xbaH\x05\x92\x01\x02\x10 R\vbreakpoints\x12'\n" +
+	"\vbreakpoints\x18\x02 \x03(\v2\x17.flowkeep.v1.BreakpointB\b\xbaH\x05\x92\x01\x02\x10\x10R\vbreakpoints\x12'\n" +
 	"\n" +
 	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\"N\n" +
 	"\x16SetBreakpointsResponse\x124\n" +

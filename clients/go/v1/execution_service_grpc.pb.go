@@ -83,8 +83,9 @@ type ExecutionServiceClient interface {
 	// time out. On one that is PAUSED it changes nothing and returns it. On one whose end is decided it answers
 	// FAILED_PRECONDITION: `EXECUTION_STATE`, and `EXECUTION_FINISHED` when it has ended.
 	Pause(ctx context.Context, in *PauseRequest, opts ...grpc.CallOption) (*PauseResponse, error)
-	// Lets a paused execution go on, with all that fell due meanwhile. On one that is not PAUSED it answers
-	// FAILED_PRECONDITION: `EXECUTION_STATE`, and `EXECUTION_FINISHED` when it has ended.
+	// Lets a paused execution go on, with all that fell due meanwhile; what a breakpoint holds begins first. On one that is
+	// not PAUSED it answers FAILED_PRECONDITION: `EXECUTION_STATE`, and `EXECUTION_FINISHED` when it has ended;
+	// INVALID_ARGUMENT where `run_to` is no step of its definition.
 	Resume(ctx context.Context, in *ResumeRequest, opts ...grpc.CallOption) (*ResumeResponse, error)
 	// Holds an execution before steps from now on: it is paused when such a step is about to begin, whose `wait` then is a
 	// `breakpoint`, with the input that it is to be called with. Resume lets it go on. It is held before the first attempt
@@ -377,8 +378,9 @@ type ExecutionServiceServer interface {
 	// time out. On one that is PAUSED it changes nothing and returns it. On one whose end is decided it answers
 	// FAILED_PRECONDITION: `EXECUTION_STATE`, and `EXECUTION_FINISHED` when it has ended.
 	Pause(context.Context, *PauseRequest) (*PauseResponse, error)
-	// Lets a paused execution go on, with all that fell due meanwhile. On one that is not PAUSED it answers
-	// FAILED_PRECONDITION: `EXECUTION_STATE`, and `EXECUTION_FINISHED` when it has ended.
+	// Lets a paused execution go on, with all that fell due meanwhile; what a breakpoint holds begins first. On one that is
+	// not PAUSED it answers FAILED_PRECONDITION: `EXECUTION_STATE`, and `EXECUTION_FINISHED` when it has ended;
+	// INVALID_ARGUMENT where `run_to` is no step of its definition.
 	Resume(context.Context, *ResumeRequest) (*ResumeResponse, error)
 	// Holds an execution before steps from now on: it is paused when such a step is about to begin, whose `wait` then is a
 	// `breakpoint`, with the input that it is to be called with. Resume lets it go on. It is held before the first attempt

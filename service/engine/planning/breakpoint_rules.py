@@ -11,8 +11,8 @@ from msgspec.structs import replace
 from persistence.breakpoints import Breakpoint, Breakpoints, Halt, halted, setting
 from persistence.model import ExecutionState, Message, Pause, Step, StepState, Wait, WaitKind
 from service.engine import paths, payload
-from service.engine.definition import Call, Repeat
-from service.engine.expressions import ExpressionError, compile_condition
+from service.engine.definition import Action, Call, Repeat
+from service.engine.expressions import ExpressionError, PutOffError, compile_condition
 from service.engine.planning import events
 from service.engine.planning.end_rules import EndRules
 from service.engine.planning.step_rules import WORK_OF_STEP
@@ -35,8 +35,9 @@ class BreakpointRules(EndRules):
         if self.draft.state.ending is not None:
             return
         points = points_of(message.body.get("breakpoints"))
+        self.draft.charge(sum(len(point.path) + len(point.condition) for point in points))
         self.draft.record(events.BreakpointsSet(message.sender, points))
-        self.draft.change(breakpoints=setting(message.sender, points))
+        self.draft.change(breakpoints=setting(self.draft.state.breakpoints, message.sender, points))
 
     def edit_input(self, message: Message) -> None:
         """Let a step that is held be called with something else."""
@@ -45,6 +46,8 @@ class BreakpointRules(EndRules):
         if step is None or not step.is_fixed or not step.waits_for(WaitKind.BREAKPOINT) or not isinstance(given, dict):
             return
         size = payload.size(given)
+        if not self.draft.has_room(size):
+            return  # as was looked at before it was sent
         self.draft.charge(size)
         self.allowance.count_value(given, size)
         self.draft.put(replace(step, input=given))
@@ -57,18 +60,20 @@ class BreakpointRules(EndRules):
             return False  # of what runs other steps, those are held
         if not (is_named(kept, step.path) or kept.halt is Halt.NEXT):
             return False
-        params = self._params(step)
+        params = self._params(step, action)
         if not self._is_hit(kept, step.path, params):
             return False
         size = payload.size(params)
         if not self.draft.has_room(size):
             return False  # it fails for that when it begins
+        self.rendered = None
         self.draft.charge(size)
         self.allowance.count(WORK_OF_STEP)
         wait = Wait(WaitKind.BREAKPOINT, self.time, self.time, "is held before it begins")
         self.draft.put(replace(step, state=StepState.WAITING, wait=wait, input=params, is_fixed=params is not None))
         self.draft.record(events.StepWaiting(step.path, wait, step.iteration, input=params))
-        self.hold(Pause(kept.by, f"before step {step.path}", self.time), step.path)
+        is_let_on = not any(_is_at(point.path, step.path) for point in kept.points)
+        self.hold(Pause(kept.let_on_by if is_let_on else kept.by, f"before step {step.path}", self.time), step.path)
         return True
 
     @abstractmethod
@@ -83,20 +88,33 @@ class BreakpointRules(EndRules):
 
     def hold(self, pause: Pause, step_path: str = "") -> None:
         """Let nothing begin from here on; of itself before the step at a path."""
-        state, pause = self.draft.state, replace(pause, seq=self.draft.next_seq)
+        state, pause = self.draft.state, replace(pause, seq=self.draft.next_seq, step=step_path)
         self.draft.record(events.Paused(pause.by, pause.reason, pause.is_hard, pause.stops_deadline, step_path))
         breakpoints = halted(state.breakpoints) if step_path else state.breakpoints
         self.draft.change(state=ExecutionState.PAUSED, pause=pause, breakpoints=breakpoints)
 
-    def _params(self, step: Step) -> Any:
+    def let_go(self) -> None:
+        """Begin the step that was held, before any other may, for which the execution would be held again."""
+        pause = self.draft.state.pause
+        step = self.draft.steps.get(pause.step) if pause is not None and pause.step else None
+        self.draft.change(pause=None)
+        if step is None or not step.waits_for(WaitKind.BREAKPOINT):
+            return
+        try:
+            self.wake(step)
+        except PutOffError:
+            self.is_put_off = True
+
+    def _params(self, step: Step, action: Action) -> Any:
         """Return what the step would be called with; None where that cannot be had, because of which it will fail."""
-        action = self.spec(step).action
         if not isinstance(action, Call):
             return None
         try:
-            return action.params.render(self.draft.variables(self.scope(step), attempt=1), self.allowance)
+            params = self.params_of(step, action)
         except ExpressionError:
             return None
+        self.rendered = step.key, params  # its work is not done twice
+        return params
 
     def _is_hit(self, kept: Breakpoints, path: str, params: Any) -> bool:
         if kept.halt is Halt.NEXT or (kept.halt is Halt.STEP and _is_at(kept.step, path)):

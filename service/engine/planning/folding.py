@@ -95,7 +95,15 @@ class Folding:
             case events.Cancelling():
                 changes |= {"state": ExecutionState.CANCELLING, "pause": None}
             case events.Paused() as paused:
-                pause = Pause(paused.paused_by, paused.reason, event.time, paused.hard, paused.stop_deadline, event.seq)
+                pause = Pause(
+                    paused.paused_by,
+                    paused.reason,
+                    event.time,
+                    paused.hard,
+                    paused.stop_deadline,
+                    event.seq,
+                    paused.step_path,
+                )
                 changes |= {"state": ExecutionState.PAUSED, "pause": pause}
                 if paused.step_path:
                     changes["breakpoints"] = halted(self._execution.breakpoints)
@@ -106,7 +114,7 @@ class Folding:
                 held = self._execution.breakpoints
                 changes["breakpoints"] = halting(held, resumed.resumed_by, resumed.halt, resumed.step_path)
             case events.BreakpointsSet(set_by=by, points=points):
-                changes["breakpoints"] = setting(by, points)
+                changes["breakpoints"] = setting(self._execution.breakpoints, by, points)
             case events.Finished(state=state, result=result, failure=failure):
                 changes |= {"state": state, "end_time": event.time, "pause": None}
                 changes |= {"failure": failure.to_json() if failure else None}

@@ -50,7 +50,8 @@ class PauseRules(BlockRules):
         has_started = state.start_time is not None
         now = ExecutionState.RUNNING if has_started else ExecutionState.PENDING
         breakpoints = halting(state.breakpoints, message.sender, halt, step)
-        self.draft.change(state=now, pause=None, deadline_time=deadline, breakpoints=breakpoints)
+        self.draft.change(state=now, deadline_time=deadline, breakpoints=breakpoints)
+        self.let_go()
         self.goes_on = self.goes_on or has_started
         return True
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from persistence.model import Step, StepState, Wait, WaitKind
+from persistence.model import Step, StepKey, StepState, Wait, WaitKind
 from service.engine import paths, payload
 from service.engine.clock import later
 from service.engine.definition import Call, Definition, Delivery, StepSpec
@@ -67,6 +67,8 @@ class StepRules(ABC):
         self.allowance = Allowance()
         self.is_put_off = False
         self.effects: list[Effect] = []
+        self.rendered: tuple[StepKey, Any] | None = None
+        """What the first attempt of the step is called with that begins next, where that is known already."""
         self._enough = self.draft.bytes + ENOUGH
 
     def begin_part(self) -> None:
@@ -125,13 +127,8 @@ class StepRules(ABC):
         if not isinstance(spec.action, Call):
             raise TypeError(f"step {step.path} has no attempts")
         attempt = step.attempt + 1
-        variables = self.draft.variables(self.scope(step), attempt=attempt)
-        edit = edit_of(self.draft.state.edit, step)
         try:
-            if step.is_fixed:
-                params = step.input
-            else:
-                params = edit.value if edit is not None else spec.action.params.render(variables, self.allowance)
+            params = self.params_of(step, spec.action)
         except ExpressionError as error:
             self.fail_for_good(step, Failure(EXPRESSION_ERROR, str(error)))
             return
@@ -167,10 +164,21 @@ class StepRules(ABC):
                 spec.handler,
                 params,
                 self.time_left(spec, step),
-                shown(spec, variables),
+                shown(spec, self.draft.variables(self.scope(step), attempt=attempt)),
                 step.iteration,
             )
         )
+
+    def params_of(self, step: Step, action: Call) -> Any:
+        """Return what the next attempt of a step is called with. Raises ExpressionError, PutOffError."""
+        if self.rendered is not None and self.rendered[0] == step.key:
+            return self.rendered[1]
+        if step.is_fixed:
+            return step.input
+        if (edit := edit_of(self.draft.state.edit, step)) is not None:
+            return edit.value
+        variables = self.draft.variables(self.scope(step), attempt=step.attempt + 1)
+        return action.params.render(variables, self.allowance)
 
     def time_left(self, spec: StepSpec, step: Step) -> float:
         """Return the seconds that the next attempt may take."""

@@ -964,7 +964,8 @@ class Breakpoint(_message.Message):
     """
     condition: _builtins.str
     """Optional. CEL condition on `params`, what the handler of the step is to be called with, such as
-    `params.amount > 100`. Default: always. One that fails holds, too. At most 1,024 characters.
+    `params.amount > 100`; null of one that the server runs itself. Default: always. One that fails holds, too. At most
+    256 characters.
     """
     def __init__(
         self,

@@ -109,7 +109,9 @@ class ExecuteRequest(_message.Message):
 
     @_builtins.property
     def breakpoints(self) -> _containers.RepeatedCompositeFieldContainer[_execution_pb2.Breakpoint]:
-        """Optional. Where the execution is held before steps begin, as by SetBreakpoints. At most 32."""
+        """Optional. Where the execution is held before steps begin, as by SetBreakpoints. At most 16. Not
+        in BatchExecute.
+        """
 
     def __init__(
         self,
@@ -1253,7 +1255,9 @@ class SetBreakpointsRequest(_message.Message):
     """Optional. Id of this request, as of `PauseRequest.request_id`. At most 128 characters."""
     @_builtins.property
     def breakpoints(self) -> _containers.RepeatedCompositeFieldContainer[_execution_pb2.Breakpoint]:
-        """Optional. All breakpoints that it has from then on. None: it is held no more. At most 32."""
+        """Optional. All breakpoints that it has from then on. None: it is held no more, also
+        where a resume was to end. At most 16.
+        """
 
     def __init__(
         self,
@@ -1312,7 +1316,9 @@ class EditStepInputRequest(_message.Message):
     """Optional. Id of this request, as of `PauseRequest.request_id`. At most 128 characters."""
     @_builtins.property
     def input(self) -> _struct_pb2.Struct:
-        """Required. What its handler is called with instead. It must fit the handler's `params_schema`."""
+        """Required. What its handler is called with instead. It must fit the handler's `params_schema`. Of a step that is called
+        with secrets the caller needs the permission `workflows.write`, too.
+        """
 
     def __init__(
         self,

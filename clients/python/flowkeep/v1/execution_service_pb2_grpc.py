@@ -231,8 +231,9 @@ class ExecutionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Resume(self, request, context):
-        """Lets a paused execution go on, with all that fell due meanwhile. On one that is not PAUSED it answers
-        FAILED_PRECONDITION: `EXECUTION_STATE`, and `EXECUTION_FINISHED` when it has ended.
+        """Lets a paused execution go on, with all that fell due meanwhile; what a breakpoint holds begins first. On one that is
+        not PAUSED it answers FAILED_PRECONDITION: `EXECUTION_STATE`, and `EXECUTION_FINISHED` when it has ended;
+        INVALID_ARGUMENT where `run_to` is no step of its definition.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

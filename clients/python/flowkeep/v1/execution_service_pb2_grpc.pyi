@@ -82,8 +82,9 @@ class ExecutionServiceStub:
     FAILED_PRECONDITION: `EXECUTION_STATE`, and `EXECUTION_FINISHED` when it has ended.
     """
     Resume: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.ResumeRequest, _execution_service_pb2.ResumeResponse]
-    """Lets a paused execution go on, with all that fell due meanwhile. On one that is not PAUSED it answers
-    FAILED_PRECONDITION: `EXECUTION_STATE`, and `EXECUTION_FINISHED` when it has ended.
+    """Lets a paused execution go on, with all that fell due meanwhile; what a breakpoint holds begins first. On one that is
+    not PAUSED it answers FAILED_PRECONDITION: `EXECUTION_STATE`, and `EXECUTION_FINISHED` when it has ended;
+    INVALID_ARGUMENT where `run_to` is no step of its definition.
     """
     SetBreakpoints: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.SetBreakpointsRequest, _execution_service_pb2.SetBreakpointsResponse]
     """Holds an execution before steps from now on: it is paused when such a step is about to begin, whose `wait` then is a
@@ -184,8 +185,9 @@ class ExecutionServiceAsyncStub(ExecutionServiceStub):
     FAILED_PRECONDITION: `EXECUTION_STATE`, and `EXECUTION_FINISHED` when it has ended.
     """
     Resume: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.ResumeRequest, _execution_service_pb2.ResumeResponse]  # type: ignore[assignment]
-    """Lets a paused execution go on, with all that fell due meanwhile. On one that is not PAUSED it answers
-    FAILED_PRECONDITION: `EXECUTION_STATE`, and `EXECUTION_FINISHED` when it has ended.
+    """Lets a paused execution go on, with all that fell due meanwhile; what a breakpoint holds begins first. On one that is
+    not PAUSED it answers FAILED_PRECONDITION: `EXECUTION_STATE`, and `EXECUTION_FINISHED` when it has ended;
+    INVALID_ARGUMENT where `run_to` is no step of its definition.
     """
     SetBreakpoints: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.SetBreakpointsRequest, _execution_service_pb2.SetBreakpointsResponse]  # type: ignore[assignment]
     """Holds an execution before steps from now on: it is paused when such a step is about to begin, whose `wait` then is a
@@ -355,8 +357,9 @@ class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _execution_service_pb2.ResumeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_execution_service_pb2.ResumeResponse, _abc.Awaitable[_execution_service_pb2.ResumeResponse]]:
-        """Lets a paused execution go on, with all that fell due meanwhile. On one that is not PAUSED it answers
-        FAILED_PRECONDITION: `EXECUTION_STATE`, and `EXECUTION_FINISHED` when it has ended.
+        """Lets a paused execution go on, with all that fell due meanwhile; what a breakpoint holds begins first. On one that is
+        not PAUSED it answers FAILED_PRECONDITION: `EXECUTION_STATE`, and `EXECUTION_FINISHED` when it has ended;
+        INVALID_ARGUMENT where `run_to` is no step of its definition.
         """
 
     @_abc_1.abstractmethod
