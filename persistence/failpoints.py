@@ -58,6 +58,8 @@ POINTS: Mapping[str, Place] = {
     "watch.after_read_before_write": Place.ASYNC,
     "watch.between_pages": Place.ASYNC,
     "message.after_commit_before_delivery": Place.ASYNC,
+    "fork.before_commit": Place.ASYNC,
+    "fork.after_commit_before_reply": Place.ASYNC,
     "retry.before_commit": Place.ASYNC,
     "retry.after_commit_before_claim": Place.ASYNC,
     "timer.after_due_select": Place.PLAIN,

@@ -327,7 +327,7 @@ class ExecutionDetail(msgspec.Struct, frozen=True):
     `unreadable` names all that cannot be read, such as `deadline_time`, `input`, `steps.fetch.output`; without it, the
     rest is shown, but the execution cannot be driven. `omitted` are the keys of steps whose payloads were not read:
     None where an execution is shown, and UNREAD where it is loaded to be driven. `time` is when it was so, where it is
-    shown as it was. `edit` is that of its run.
+    shown as it was. `edit` is that of its run, `vars` are what it was given when it was made from another one.
     """
 
     execution: Execution
@@ -340,6 +340,7 @@ class ExecutionDetail(msgspec.Struct, frozen=True):
     signals: Sequence[Signal] = ()
     time: datetime | None = None
     edit: Edit | None = None
+    vars: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
 
 class Posted(msgspec.Struct, frozen=True):

@@ -49,7 +49,8 @@ class NewExecution(msgspec.Struct, frozen=True):
     """What `create` writes in one transaction: the row, its input, its first steps and events, the request id.
 
     `content_hash` is half the SHA-256 of all that the caller asked for: it tells a repeated request from a reused id.
-    With `if_latest` it is kept only while its revision is the latest of the workflow.
+    With `if_latest` it is kept only while its revision is the latest of the workflow. `vars` are variables that it is
+    given, which count as assigned by the last of the events of its lineage.
     """
 
     execution: Execution
@@ -60,6 +61,7 @@ class NewExecution(msgspec.Struct, frozen=True):
     result: Json = None
     if_latest: bool = False
     tasks: Sequence[NewTask] = ()
+    vars: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
 
 class Created(msgspec.Struct, frozen=True):

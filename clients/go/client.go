@@ -418,8 +418,16 @@ func (c *Client) Retry(ctx context.Context, executionID string, options *RetryOp
 type ForkOptions struct {
 	// RequestID is the id of the request; without one the client makes it.
 	RequestID string
+	// Step is the id of the step to begin from; what lies before is inherited and does not run. Empty is the beginning.
+	Step string
+	// Iteration is the number of the whole run of that step; 0 is the newest.
+	Iteration int32
 	// Input is the input of the new execution, as for Execute.
 	Input any
+	// Vars are variables that stand so where it begins, as an input is given.
+	Vars any
+	// Outputs are those of steps before, in place of what was recorded.
+	Outputs []*flowkeepv1.ForkExecutionRequest_GivenOutput
 	// Revision is the one that it runs; 0 is the latest.
 	Revision *int32
 	// ValidateOnly only asks what does not fit.
@@ -445,6 +453,14 @@ func (c *Client) Fork(
 		}
 		request.Input = given
 	}
+	if set.Vars != nil {
+		given, err := toStruct(set.Vars, "vars")
+		if err != nil {
+			return nil, err
+		}
+		request.Vars = given
+	}
+	request.StepPath, request.StepIteration, request.Outputs = set.Step, set.Iteration, set.Outputs
 	return call(ctx, c, c.executions.ForkExecution, request, c.timeout)
 }
 

@@ -297,7 +297,8 @@ def _new_row(new: NewExecution) -> ExecutionRow:
         failure=copied(execution.failure),
         ending=fresh_ending(execution.ending),
     )
-    return ExecutionRow(kept, copied(new.input), copied(new.result), steps=_kept(new.steps), events=list(new.events))
+    payloads = copied(new.input), copied(new.result)
+    return ExecutionRow(kept, *payloads, steps=_kept(new.steps), events=list(new.events), vars=copied(new.vars))
 
 
 def _kept(steps: Sequence[Step]) -> dict[StepKey, Step]:

@@ -63,6 +63,8 @@ class ExecutionRow:
     events: list[Event] = field(default_factory=list)
     signals: tuple[Signal, ...] = ()
     """Those that no step has taken."""
+    vars: Json = field(default_factory=dict)
+    """Variables that it was given when it was made."""
 
     def fresh(self) -> Execution:
         """Return the row, sharing nothing that a caller could change."""
@@ -74,7 +76,9 @@ class ExecutionRow:
         """Return the row with payloads and steps by path and iteration, sharing nothing that a caller could change."""
         steps = tuple(fresh_step(self.steps[key]) for key in sorted(self.steps))
         edit = self.edit and replace(self.edit, value=copied(self.edit.value))
-        return ExecutionDetail(self.fresh(), copied(self.input), copied(self.result), steps, edit=edit)
+        return ExecutionDetail(
+            self.fresh(), copied(self.input), copied(self.result), steps, edit=edit, vars=copied(self.vars)
+        )
 
     def driven(self, most: int) -> ExecutionDetail:
         """Return of `detail` what it takes to drive the execution, with payloads of up to `most` characters."""

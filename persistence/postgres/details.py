@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import asyncpg
 from msgspec.structs import replace
@@ -14,7 +15,7 @@ from persistence.postgres.connection import Session
 from persistence.postgres.step_payloads import EVERYTHING, FIRST, steps_within
 
 _PAYLOAD = """
-SELECT p.input, p.edit, e.result FROM executions e
+SELECT p.input, p.edit, p.vars, e.result FROM executions e
 LEFT JOIN execution_inputs p ON p.org_id = e.org_id AND p.execution_id = e.id
 WHERE e.org_id = $1 AND e.id = $2"""
 _OUTLINES = EVERYTHING.outlines(
@@ -84,7 +85,7 @@ def detail(
     execution: Execution, payload: asyncpg.Record | None, steps: Sequence[Step], lost: Sequence[str]
 ) -> ExecutionDetail:
     """Return an execution with the row of its payloads and with steps, of which `lost` cannot be read."""
-    given, result, edit, unreadable = {}, None, None, [*execution.unreadable, *lost]
+    given, result, edit, vars, unreadable = {}, None, None, dict[str, Any](), [*execution.unreadable, *lost]
     try:
         given = records.document(payload["input"] if payload else None)
     except Exception:
@@ -97,6 +98,10 @@ def detail(
         edit = records.edit(payload["edit"]) if payload else None
     except Exception:
         unreadable.append("edit")
+    try:
+        vars = records.document((payload and payload["vars"]) or "{}")
+    except Exception:
+        unreadable.append("vars")
     if unreadable:
         mending.tell(execution.id, unreadable)
-    return ExecutionDetail(execution, given, result, tuple(steps), tuple(unreadable), edit=edit)
+    return ExecutionDetail(execution, given, result, tuple(steps), tuple(unreadable), edit=edit, vars=vars)

@@ -235,6 +235,7 @@ execution_inputs = Table(
     Column("execution_id", Uuid, nullable=False, comment="Execution."),
     Column("input", JSONB, nullable=False, comment="Input, an object."),
     Column("edit", JSONB, comment="What one step has in this run instead of what its definition says: path, value."),
+    Column("vars", JSONB, comment="Variables that one was given which was made from another one; or NULL."),
     PrimaryKeyConstraint("execution_id", name="execution_inputs_pkey"),
     postgresql_partition_by="RANGE (execution_id)",
     comment="Input of each execution, which may be large and is never changed.",

@@ -23,7 +23,7 @@ from service.api.claims import READ_WORKFLOWS, UnauthenticatedError
 from service.api.identity import current_identity
 from service.api.keys import KeysUnavailableError
 from service.engine.debugging import StepNotHeldError
-from service.engine.forks import ForkNotFittingError
+from service.engine.forks import ForkNotFittingError, ForkTooLargeError
 from service.engine.history import MOST_HISTORY, HistoryTooLargeError
 from service.engine.retries import StepNotRetriedError
 from service.engine.signalling import CorrelationAmbiguousError, CorrelationNotFoundError
@@ -130,6 +130,9 @@ def refusal_of(error: BaseException) -> Refusal | None:
         case StepNotHeldError():
             metadata = {"execution_id": str(error.execution_id), "path": error.path, "state": error.state}
             return Refusal(code.FAILED_PRECONDITION, reason.ERROR_REASON_STEP_NOT_HELD, text, metadata)
+        case ForkTooLargeError():
+            metadata = {"execution_id": str(error.execution_id), "steps": str(error.steps), "bytes": str(error.size)}
+            return Refusal(code.FAILED_PRECONDITION, reason.ERROR_REASON_FORK_TOO_LARGE, text, metadata)
         case HistoryTooLargeError():
             metadata = {
                 "execution_id": str(error.execution_id),

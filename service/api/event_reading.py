@@ -43,6 +43,7 @@ def decode(stored: StoredEvent) -> events.Event | None:
             message.progress_percent,
             _counts(message.step_counts),
             _BODIES[kind](getattr(message, kind)),
+            message.inherited,
         )
     except (DecodeError, ValueError, OverflowError):  # written by hand
         return None

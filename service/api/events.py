@@ -34,6 +34,7 @@ from service.wire import varint
 _SEQ, _TRANSITION_SEQ, _TIME, _PROGRESS, _COUNTS = (
     tag(pb.ExecutionEvent, name) for name in ("seq", "transition_seq", "time", "progress_percent", "step_counts")
 )
+_INHERITED = tag(pb.ExecutionEvent, "inherited") + varint(1)
 _KINDS = {field.name: tag(pb.ExecutionEvent, field.name) for field in pb.ExecutionEvent.DESCRIPTOR.oneofs[0].fields}
 
 _INPUT, _STARTED_ITERATION = tag(pb.StepStarted, "input"), tag(pb.StepStarted, "iteration")
@@ -64,7 +65,8 @@ def _head(event: events.Event) -> bytes:
     """Return the fields before what happened, as protobuf writes them: they are the same few in each of many events."""
     progress = _PROGRESS + varint(event.progress) if event.progress else b""
     numbers = _SEQ + varint(event.seq) + _TRANSITION_SEQ + varint(event.transition_seq)
-    return b"".join((numbers, _time(event.time), progress, _counts(event.counts)))
+    inherited = _INHERITED if event.inherited else b""
+    return b"".join((numbers, _time(event.time), progress, _counts(event.counts), inherited))
 
 
 @lru_cache(maxsize=256)

@@ -170,7 +170,7 @@ async def encoded_detail(
     steps = await in_slices(first_steps(definition, detail, STEPS_SHOWN + 1))
     begin, is_whole = encoded.size, not detail.omitted and len(steps) <= STEPS_SHOWN
     for step, record in steps[:STEPS_SHOWN]:
-        bare, filled = outline(record, step, definition, sight, detail.time), None
+        bare, filled = outline(record, step, definition, sight, detail.time, execution.lineage), None
         if encoded.size - begin <= largest and record.key not in detail.omitted:
             filled = await payloads(record, sight, gaps)
         if filled is None or encoded.size - begin + filled.size > largest:
@@ -202,7 +202,7 @@ async def _add_payloads(encoded: Encoded, detail: ExecutionDetail, gaps: list[st
     """Add input, variables and result."""
     fill(encoded, _INPUT, lambda: struct_bytes(detail.input), "input", gaps)
     held = Encoded()
-    for name, value in (await in_slices(gathering_variables(detail.steps))).items():
+    for name, value in (await in_slices(gathering_variables(detail))).items():
         try:
             held.add(struct_bytes({name: value}))
         except (ValueError, TypeError):

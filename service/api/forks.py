@@ -11,12 +11,14 @@ from persistence.errors import UnavailableError
 from persistence.model import Execution, Scope
 from persistence.repository import ExecutionRepository
 from service.api.encoded import Encoded
+from service.api.errors import invalid
 from service.api.executions import execution_message
 from service.api.identity import current_identity
-from service.api.payloads import read_struct
+from service.api.payloads import read_struct, read_value
 from service.api.times import put_time
 from service.engine.executions import Executions
-from service.engine.forks import Check, CheckKind, ForkRequest
+from service.engine.forks import ForkRequest
+from service.engine.planning.inheriting import Check, CheckKind
 from service.engine.slices import in_slices
 
 FORKS_SHOWN = 20
@@ -63,10 +65,21 @@ class ForkCalls:
 
 
 async def read_fork(request: pb.ForkExecutionRequest) -> ForkRequest:
-    """Return what is asked for."""
+    """Return what is asked for. Raises ValidationError for what no rule of the protos sees."""
+    outputs = dict[str, Any]()
+    for index, each in enumerate(request.outputs):
+        if each.path in outputs:
+            raise invalid(f"outputs[{index}].path", f"{each.path!r} is given twice")
+        outputs[each.path] = await in_slices(read_value(each.output))
+    if request.step_iteration and not request.step_path:
+        raise invalid("step_iteration", "is that of a step; name it as step_path")
     return ForkRequest(
         input=await in_slices(read_struct(request.input)) if request.HasField("input") else None,
         revision=request.revision if request.HasField("revision") else None,
+        path=request.step_path,
+        iteration=request.step_iteration,
+        vars=await in_slices(read_struct(request.vars)),
+        outputs=outputs,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from msgspec import structs
 
 from flowkeep.v1.execution_pb2 import FailedAttempt, StepExecution
+from persistence.lineage import Lineage
 from persistence.model import Step, StepState
 from service.api.encoded import Encoded, tag
 from service.api.events import usage_message, wait_message
@@ -50,9 +51,14 @@ def step_state(record: Step) -> StepExecution.State.ValueType:
 
 
 def outline(
-    record: Step, step: StepSpec, definition: Definition, sight: Sight, then: datetime | None = None
+    record: Step,
+    step: StepSpec,
+    definition: Definition,
+    sight: Sight,
+    then: datetime | None = None,
+    lineage: Lineage | None = None,
 ) -> StepExecution:
-    """Return the BASIC view of a step, as it is now or was `then`."""
+    """Return the BASIC view of a step of an execution with this lineage, as it is now or was `then`."""
     record = sight.of(record)
     failure = {**record.failure, "details": {}} if record.failure else None
     message = StepExecution(
@@ -72,6 +78,7 @@ def outline(
         skip_reason=record.skip_reason,
         worker=record.worker,
         usage=usage_message(record.usage),
+        inherited=lineage is not None and 0 < (record.end_seq or 0) <= lineage.inherited,
     )
     if record.start_time is not None:
         until = record.end_time or then or datetime.now(UTC)
@@ -109,7 +116,7 @@ async def add_steps(
     gaps, last = list[str](), ""
     for step, record in page.steps:
         content, missing = Encoded(), list[str]()
-        message = outline(record, step, page.definition, sight)
+        message = outline(record, step, page.definition, sight, lineage=page.lineage)
         message.payloads_omitted = is_full and record.key in page.omitted
         if is_full and not message.payloads_omitted:
             content = await payloads(record, sight, missing)

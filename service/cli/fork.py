@@ -1,4 +1,4 @@
-"""The command that makes a new execution of one: rerun."""
+"""Commands that make a new execution of another one: rerun, fork."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from service.cli.arguments import SET_HELP, SET_STRING_HELP, RequestId
 from service.cli.session import Session, command
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    from flowkeep.requests import ForkOptions
     from flowkeep.v1.execution_service_pb2 import ForkExecutionResponse
 
 # What works with messages is imported within the commands, so that the help need not wait for gRPC.
@@ -24,6 +23,7 @@ _Id = Annotated[str, typer.Argument(help="Id of the execution, or its first 8 or
 def register(app: typer.Typer) -> None:
     """Add the commands to the app."""
     command(app, "rerun", panel=_PANEL)(rerun)
+    command(app, "fork", panel=_PANEL)(fork)
 
 
 def _option(help: str, *names: str) -> Any:
@@ -53,41 +53,55 @@ async def rerun(
 
     With --watch it ends with 1 unless the new execution completed.
     """
-    return await _fork(
-        session,
-        execution_id,
-        input,
-        set or (),
-        set_string or (),
-        revision,
-        check=check,
-        watch=watch,
-        request_id=request_id,
-    )
+    from service.cli.arguments import read_input
+
+    given: ForkOptions = {"input": read_input(input, set or (), set_string or ()), "revision": _revision(revision)}
+    return await _fork(session, execution_id, given, check=check, watch=watch, request_id=request_id)
+
+
+async def fork(
+    session: Session,
+    execution_id: _Id,
+    step: Annotated[str, _option("Step to begin from; what lies before is copied and does not run.", "--from")],
+    iteration: Annotated[int, typer.Option(min=0, help="Whole run of that step; 0 for the newest.")] = 0,
+    input: _Input = None,
+    set: _Set = None,
+    set_string: _SetString = None,
+    var: Annotated[_Strings, _option("Variable as it stands there, NAME=JSON. Repeatable.")] = None,
+    gives: Annotated[_Strings, _option("What a step before gives instead, STEP=JSON. Repeatable.")] = None,
+    revision: _Revision = "",
+    check: _Check = False,
+    watch: _Watch = False,
+    request_id: RequestId = None,
+) -> int:
+    """Make a new execution of another one from a step on. The other one stays as it is.
+
+    With --watch it ends with 1 unless the new execution completed.
+    """
+    from service.cli.arguments import parse_pairs, read_input, read_json
+
+    given: ForkOptions = {
+        "step": step,
+        "iteration": iteration,
+        "input": read_input(input, set or (), set_string or ()),
+        "vars": {key: read_json(value, "--var") for key, value in parse_pairs(var or (), "--var")},
+        "outputs": {key: read_json(value, "--gives") for key, value in parse_pairs(gives or (), "--gives")},
+        "revision": _revision(revision),
+    }
+    return await _fork(session, execution_id, given, check=check, watch=watch, request_id=request_id)
 
 
 async def _fork(
-    session: Session,
-    execution_id: str,
-    input: str | None,
-    set: Sequence[str],
-    set_string: Sequence[str],
-    revision: str,
-    *,
-    check: bool,
-    watch: bool,
-    request_id: RequestId,
+    session: Session, execution_id: str, given: ForkOptions, *, check: bool, watch: bool, request_id: RequestId
 ) -> int:
     from flowkeep.requests import request_text
     from service.cli import following
-    from service.cli.arguments import read_input
     from service.cli.execution_ids import whole_id
 
-    chosen, asked = _revision(revision), request_text(request_id)
+    asked = request_text(request_id)
     source = await whole_id(session.client, execution_id)
-    given = read_input(input, set, set_string)
     with following.told_how_to_ask_again(session, asked):
-        forked = await session.client.fork(source, input=given, revision=chosen, validate_only=check, request_id=asked)
+        forked = await session.client.fork(source, validate_only=check, request_id=asked, **given)
     if check:
         return _show_checks(session, forked)
     if watch:

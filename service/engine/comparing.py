@@ -130,8 +130,8 @@ class _Comparing:
         if all(side.has("result") for side in self._sides):
             results = [_result(each) for each in (one, other)]
             yield from self._payload(found, Aspect.OUTPUT, *results)
-        first = yield from gathering_variables(one.steps)
-        second = yield from gathering_variables(other.steps)
+        first = yield from gathering_variables(one)
+        second = yield from gathering_variables(other)
         yield from self._payload(found, Aspect.VARIABLES, first, second)
         a, b = one.execution, other.execution
         _plain(found, Aspect.STATE, a.state, b.state)

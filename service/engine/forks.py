@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -17,43 +16,39 @@ from msgspec.structs import replace
 from persistence import failpoints
 from persistence.errors import ExecutionStateError, PersistenceError
 from persistence.lineage import Lineage
-from persistence.model import Execution, ExecutionDetail, ExecutionState, Scope, StepCounts, Workflow
+from persistence.model import Event as StoredEvent
+from persistence.model import Execution, ExecutionDetail, ExecutionState, Scope, Step, StepCounts, Workflow
 from persistence.repository import Repository
 from persistence.requests import Method, Request
 from persistence.transition import NewExecution
-from service.engine.definition import Definition
+from service.engine import paths
+from service.engine.definition import Definition, StepSpec
 from service.engine.first_plan import first_plan
 from service.engine.parsing import check_input
-from service.engine.payload import normalising
-from service.engine.planning import happenings, planner
+from service.engine.payload import normalising, size
+from service.engine.planning.events import Event
+from service.engine.planning.forking import Given, forking
+from service.engine.planning.inheriting import Check, CheckKind, Inheritance, inheriting
 from service.engine.planning.planner import Plan
-from service.engine.planning.state import initial
+from service.engine.planning.state import finding_newest
 from service.engine.requests import asked
 from service.engine.running.runner import Runner
-from service.engine.slices import in_slices
-from service.engine.violations import ValidationError
+from service.engine.slices import Work, in_slices
+from service.engine.steps import StepNotFoundError
+from service.engine.violations import ValidationError, Violation
 from service.engine.workflows import Workflows
+
+MOST_STEPS, MOST_BYTES = 1_000, 2 << 20
+"""Steps that one execution inherits of another, and bytes of their payloads: they are written in one commit, whose rows
+are made in one go."""
+
+_READ = 16 << 20
+"""Characters of payloads that are read of an execution; what lies behind the step may come first."""
+
+_BYTES_A_MICROSECOND = 50
 
 NAMED = 10
 """Things that do not fit which a refusal names at most."""
-
-
-class CheckKind(StrEnum):
-    """What is recorded and does not fit; the names are those of the proto."""
-
-    INPUT = "INPUT"
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """Something recorded that does not fit what is to be made of it, and what would be right."""
-
-    kind: CheckKind
-    path: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.message}" if self.path else self.message
 
 
 class ForkNotFittingError(PersistenceError):
@@ -66,11 +61,32 @@ class ForkNotFittingError(PersistenceError):
         self.checks = tuple(checks)
 
 
+class ForkTooLargeError(PersistenceError):
+    """More would be inherited than one commit may copy."""
+
+    def __init__(self, execution_id: UUID, steps: int, size: int) -> None:
+        super().__init__(
+            f"of execution {execution_id}, {steps:,} steps with {size:,} bytes of payloads or more would be inherited; "
+            f"there may be {MOST_STEPS:,} steps and {MOST_BYTES:,} bytes: begin from an earlier step, or give outputs"
+        )
+        self.execution_id = execution_id
+        self.steps = steps
+        self.size = size
+
+
 class ForkRequest(msgspec.Struct, frozen=True):
-    """What is to be otherwise in the new execution: None is as it was. Revision 0 is the latest."""
+    """What is to be otherwise in the new execution: None is as it was. Revision 0 is the latest.
+
+    It begins from the step at `path`, from the beginning where that is empty. `iteration` 0 is the newest one of it.
+    `vars` and `outputs` stand in place of what was recorded of what lies before.
+    """
 
     input: Mapping[str, Any] | None = None
     revision: int | None = None
+    path: str = ""
+    iteration: int = 0
+    vars: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    outputs: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,34 +125,83 @@ class Forks:
         existing one cannot be read, ForkNotFittingError, ValidationError, WorkflowNotFoundError,
         RevisionNotFoundError, RequestIdReusedError, QueueFullError.
         """
-        if asks.input is not None:
-            asks = replace(asks, input=await in_slices(normalising(dict(asks.input), "input")))
+        asks = await in_slices(_normal(asks))
         request = None if validate_only else await in_slices(_asked(execution_id, by, asks, request_id))
         if request is not None:
             first = await self._repository.find_request(scope.org, request.id, frozenset({request.content_hash}))
             if first is not None:
                 return Forked(first)
-        source = await self._repository.get_detail(scope, execution_id, most=0, first=1)
-        if "input" in source.unreadable and asks.input is None:
-            wanted = "what is recorded of its input cannot be read; give another one"
-            raise ExecutionStateError(execution_id, source.execution.state, wanted)
+        source = await self._source(scope, execution_id, asks)
         before = source.execution
         revision = before.revision if asks.revision is None else asks.revision
         workflow, definition = await self._workflows.resolve(Scope(scope.org), str(before.workflow_id), revision)
         checks = _checks(definition, source, asks)
-        if validate_only:
+        inheritance = await self._inheritance(definition, source, asks)
+        checks += inheritance.checks
+        fork = self._copy(workflow, source, by, request, asks)
+        given = source.input if asks.input is None else asks.input
+        accepting = forking(definition, fork, given, self._runner.name, inheritance, Given(asks.outputs, asks.vars))
+        if checks and validate_only:
             return Forked(None, checks=checks)
         if checks:
             raise ForkNotFittingError(execution_id, checks)
-        return await self._create(
-            self._copy(workflow, definition, source, by, request), definition, source, asks, request
-        )
+        fork, accepted = await in_slices(accepting)  # also one that is only tried tells what a given output lacks
+        if validate_only:
+            return Forked(None)
+        return await self._create(fork, definition, given, asks, accepted, request)
+
+    async def _source(self, scope: Scope, execution_id: UUID, asks: ForkRequest) -> ExecutionDetail:
+        """Return the existing execution, with its steps where some of them are inherited."""
+        if asks.path:
+            source = await self._repository.get_detail(scope, execution_id, most=_READ)
+        else:
+            source = await self._repository.get_detail(scope, execution_id, most=0, first=1)
+        lost = [name for name in source.unreadable if asks.path or name == "input"]
+        if asks.input is not None and "input" in lost:
+            lost.remove("input")
+        if lost:
+            wanted = f"what is recorded of it cannot be read, so nothing is made of it: {', '.join(lost[:NAMED])}"
+            raise ExecutionStateError(execution_id, source.execution.state, wanted)
+        return source
+
+    async def _inheritance(self, definition: Definition, source: ExecutionDetail, asks: ForkRequest) -> Inheritance:
+        """Return what is inherited. Raises StepNotFoundError, ValidationError, ForkTooLargeError."""
+        if not asks.path:
+            if asks.outputs:
+                raise ValidationError([Violation("outputs", "are of what lies before a step; name that as step_path")])
+            return Inheritance()
+        execution_id, root = source.execution.id, definition.root.by_id
+        if asks.path not in root:
+            around = paths.place(asks.path).partition(".")[0]
+            if definition.find(asks.path) is not None:
+                described = f"must be a step of the workflow itself: begin from {around}, which then runs whole"
+                raise ValidationError([Violation("step_path", described)])
+            raise StepNotFoundError(execution_id, asks.path)
+        newest = await in_slices(finding_newest(source.steps))
+        known = newest.get(asks.path)
+        if asks.iteration and (known is None or asks.iteration > known.iteration):
+            raise StepNotFoundError(execution_id, asks.path, asks.iteration)
+        found = await in_slices(inheriting(definition, newest, asks.path, asks.outputs.keys()))
+        wrong = [
+            Violation(f"outputs[{index}].path", f"{path!r} {_why_not(path, root, asks.path)}")
+            for index, path in enumerate(asks.outputs)
+            if path not in root or path in found.running
+        ]
+        if wrong:
+            raise ValidationError(wrong)
+        omitted = source.omitted & {step.key for step in found.steps}
+        total = await in_slices(_sizes(found.steps))
+        if omitted or len(found.steps) > MOST_STEPS or total > MOST_BYTES:
+            raise ForkTooLargeError(execution_id, len(found.steps), total)
+        return found
 
     def _copy(
-        self, workflow: Workflow, definition: Definition, source: ExecutionDetail, by: str, request: Request | None
+        self, workflow: Workflow, source: ExecutionDetail, by: str, request: Request | None, asks: ForkRequest
     ) -> Execution:
         """Return the row of the new execution, of which nothing has happened yet."""
         now, before = self._runner.now(), source.execution
+        of_step = [step.iteration for step in source.steps if step.path == asks.path]
+        iteration = asks.iteration or max(of_step, default=0)
         return Execution(
             id=self._new_id(now),
             org=workflow.org,
@@ -147,61 +212,90 @@ class Forks:
             state=ExecutionState.PENDING,
             create_time=now,
             timeout=before.timeout,
-            counts=StepCounts(total=len(definition.root.steps)),
+            counts=StepCounts(),
             priority=before.priority,
             tags=tuple(before.tags),
             labels=dict(before.labels),
             correlation_id=before.correlation_id,
             request_id=request.id if request is not None else "",
-            lineage=Lineage(before.id, before.last_seq),
+            lineage=Lineage(before.id, before.last_seq, asks.path, iteration),
         )
 
     async def _create(
         self,
         execution: Execution,
         definition: Definition,
-        source: ExecutionDetail,
+        given: Mapping[str, Any],
         asks: ForkRequest,
+        accepted: Plan,
         request: Request | None,
     ) -> Forked:
-        given = source.input if asks.input is None else asks.input
         share = self._runner.turns.share(execution)
-        execution, plan = await share.take(partial(self._plan, execution, definition, given))
+        execution, plan = await share.take(partial(first_plan, self._runner, execution, definition, accepted))
         new = NewExecution(
             execution=execution,
             input=given,
             content_hash=request.content_hash if request is not None else b"",
             steps=plan.steps,
-            events=self._runner.context.encode_all(plan.events),
+            events=await in_slices(self._encoded(plan.events)),
             result=plan.state.result,
             tasks=plan.tasks,
+            vars=asks.vars,
         )
-        await failpoints.reach("exec.before_tx")
+        await failpoints.reach("fork.before_commit")
         created = await asyncio.shield(self._runner.create(new, definition, plan))
-        await failpoints.reach("exec.after_commit_before_reply")
+        await failpoints.reach("fork.after_commit_before_reply")
         return Forked(created.execution, created.created)
 
-    def _plan(self, execution: Execution, definition: Definition, given: Mapping[str, Any]) -> tuple[Execution, Plan]:
-        accepted = happenings.Accepted(execution.create_time, execution.lineage)
-        plan = planner.apply(definition, initial(execution, given, self._runner.name), accepted)
-        return first_plan(self._runner, execution, definition, plan)
+    def _encoded(self, events: Sequence[Event]) -> Work[Sequence[StoredEvent]]:
+        found = list[StoredEvent]()
+        for event in events:
+            found.append(self._runner.context.encode(event))
+            yield 20 + len(found[-1].body) // _BYTES_A_MICROSECOND
+        return found
 
 
-def _checks(definition: Definition, source: ExecutionDetail, asks: ForkRequest) -> Sequence[Check]:
-    """Return what does not fit of what is recorded. Raises ValidationError for what was given."""
+def _checks(definition: Definition, source: ExecutionDetail, asks: ForkRequest) -> list[Check]:
+    """Return what does not fit of the input that is recorded. Raises ValidationError for one that was given."""
     if asks.input is not None:
         check_input(definition, asks.input)
-        return ()
+        return []
     try:
         check_input(definition, source.input)
     except ValidationError as error:
         revision = "the latest revision" if asks.revision == 0 else "the revision"
         return [Check(CheckKind.INPUT, "", f"its input does not meet the input_schema of {revision}: {error}")]
-    return ()
+    return []
 
 
-def _asked(execution_id: UUID, by: str, asks: ForkRequest, request_id: str) -> Any:
-    given = [] if asks.input is None else [asks.input]
-    return asked(
-        Method.EXECUTE, request_id, by, given, fork=str(execution_id), revision=asks.revision, has_input=bool(given)
-    )
+def _why_not(path: str, root: Mapping[str, StepSpec], start: str) -> str:
+    if path not in root:
+        return "is no step of the workflow itself in this revision"
+    return f"runs when the execution begins from {start}, so its output cannot be given"
+
+
+def _sizes(steps: Sequence[Step]) -> Work[int]:
+    """Return how many bytes the payloads of steps have, as JSON."""
+    total = 0
+    for step in steps:
+        of_it = sum(size(value) for value in (step.input, step.output, step.assigned) if value is not None)
+        total += of_it
+        yield 2 + of_it // _BYTES_A_MICROSECOND
+    return total
+
+
+def _normal(asks: ForkRequest) -> Work[ForkRequest]:
+    """Return what is asked for as it can be kept. Raises ValidationError."""
+    input = asks.input if asks.input is None else (yield from normalising(dict(asks.input), "input"))
+    vars = yield from normalising(dict(asks.vars), "vars")
+    outputs = dict[str, Any]()
+    for index, (path, output) in enumerate(asks.outputs.items()):
+        outputs[path] = yield from normalising(output, f"outputs[{index}].output")
+    return replace(asks, input=input, vars=vars, outputs=outputs)
+
+
+def _asked(execution_id: UUID, by: str, asks: ForkRequest, request_id: str) -> Work[Request | None]:
+    given: dict[str, Any] = {"fork": str(execution_id), "revision": asks.revision, "has_input": asks.input is not None}
+    given |= {"step": [asks.path, asks.iteration], "given": list(asks.outputs)}
+    documents = [{} if asks.input is None else asks.input, asks.vars, asks.outputs]
+    return asked(Method.EXECUTE, request_id, by, documents, **given)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from uuid import UUID
 
+from persistence.lineage import Lineage
 from persistence.listing import StepFilter, StepPlace
 from persistence.model import Execution, ExecutionDetail, ExecutionSteps, Scope, Step, StepKey, StepState
 from persistence.repository import ExecutionRepository
@@ -36,7 +37,7 @@ class StepPage:
     """Some steps in the order of the definition, each with its record.
 
     `unreadable` and `omitted` are those of the store. `following` is the path behind which the next page begins, empty
-    at the end.
+    at the end. `lineage` is that of the execution.
     """
 
     definition: Definition
@@ -44,6 +45,7 @@ class StepPage:
     unreadable: tuple[str, ...]
     omitted: frozenset[StepKey]
     following: str = ""
+    lineage: Lineage | None = None
 
 
 class Steps:
@@ -178,4 +180,4 @@ def _unbegun_state(execution: Execution) -> StepState:
 
 def _page(definition: Definition, chosen: Sequence[str], found: ExecutionSteps) -> StepPage:
     steps = list(_with_records(definition, chosen, found.execution, newest(found.steps)))
-    return StepPage(definition, steps, found.unreadable, found.omitted)
+    return StepPage(definition, steps, found.unreadable, found.omitted, lineage=found.execution.lineage)

@@ -44,8 +44,15 @@ SETTINGS = {
 # By when something is in flight; the others act the first time.
 TURNS = {"exec": 2, "renew": 2, "step": 2, "flush": 3, "watch": 3}
 ACTIONS = {"crash": "", "stop": "", "block": f":{1.5 * TTL}", "sleep": ":0.3", "raise": "", "unknown": ""}
-APART = ("drain.after_stop_accept", "migrate.mid", "retry.before_commit", "retry.after_commit_before_claim")
-"""They act only in a server that stops or starts; or, those of Retry, in test_retry.py."""
+APART = (
+    "drain.after_stop_accept",
+    "migrate.mid",
+    "retry.before_commit",
+    "retry.after_commit_before_claim",
+    "fork.before_commit",
+    "fork.after_commit_before_reply",
+)
+"""They act only in a server that stops or starts; or, those of Retry and forks, in their own tests."""
 LEFT_TO_CHANCE = ("claim", "purge")
 """Which of two replicas passes these, nobody knows."""
 A_DAY = 3

@@ -163,6 +163,10 @@ ROWS: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({**E, "validate_only": True}, "EXECUTION_NOT_FOUND"),
         ({**E, "revision": -1}, "revision"),
         ({**E, "request_id": "a" * 129}, "request_id"),
+        ({**E, "step_path": "a\0"}, "step_path"),
+        ({**E, "step_iteration": 1}, "step_iteration"),
+        ({**E, "outputs": [{"path": ""}]}, "outputs[0].path"),
+        ({**E, "step_path": "a", "outputs": [{"path": "b"}] * 2}, "outputs[1].path"),
     ],
     "WatchExecution": [
         (E, "EXECUTION_NOT_FOUND"),

@@ -20,5 +20,6 @@ async def test_its_example_runs(served: Served, capsys: pytest.CaptureFixture[st
     assert EXAMPLE.count("localhost:50051") == 1
     example = compile(EXAMPLE.replace("localhost:50051", served.target), "clients/README.md", "exec")
     await asyncio.to_thread(exec, example, {"__name__": "example"})
-    *events, result = capsys.readouterr().out.splitlines()
+    *events, result, again = capsys.readouterr().out.splitlines()
     assert (events[0], events[-1], result) == ("1 created 0 %", f"{len(events)} finished 100 %", "HELLO WORLD!")
+    assert again == "HELLO MOON!"

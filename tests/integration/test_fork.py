@@ -8,6 +8,7 @@ import pytest
 import flowkeep
 from flowkeep.v1 import execution_service_pb2 as pb
 from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_BASIC
+from service.engine import forks
 from tests.integration.stage import ended, kinds, log, made, refusal, step
 
 State = flowkeep.Execution
@@ -112,3 +113,98 @@ async def test_what_is_not_there_is_named(client, served, stage):
     assert (await refusal(served.executions.ForkExecution(request))).reason == "REVISION_NOT_FOUND"
     basic = await client.get_execution(first.execution_id, EXECUTION_VIEW_BASIC)
     assert not basic.forks
+
+
+def made_of(answer):
+    return answer.execution.execution_id
+
+
+async def finished_fork(client, source, step="", **options):
+    """The end of an execution that is made from another one."""
+    return await ended(client, made_of(await client.fork(source, step, **options)))
+
+
+async def test_from_a_step_on_what_lies_before_is_inherited_and_never_called_again(client, stage):
+    body = [step("one", "count"), step("two", "count")]
+    fan = {"id": "fan", "for_each": {"items": "[0, 1]", "steps": body, "max_parallel": 1, "output": "${index}"}}
+    steps = [step("a", assign={"x": "result"}), fan, step("b", "fail", retryable=False), step("c")]
+    name = await made(client, *steps, output="${ {'x': vars.x, 'fan': steps.fan.output, 'c': steps.c.output} }")
+    source = (await client.execute(name, wait=True)).execution_id
+    before, calls = await client.get_execution(source), len(stage.calls)
+    answer = await client.fork(source, "b", input={"n": 1}, vars={"y": 2})
+    found = await ended(client, made_of(answer))
+    assert found.state == State.STATE_FAILED
+    assert (found.lineage.source_step_path, found.lineage.source_step_iteration) == ("b", 1)
+    assert [path for path, _ in stage.calls[calls:]] == ["b"]
+    assert [each.path for each in found.steps if each.inherited] == [
+        *("a", "fan", "fan[0].one", "fan[0].two", "fan[1].one", "fan[1].two")
+    ]
+    assert flowkeep.from_struct(found.vars) == {"x": 1, "y": 2}
+    for ours, theirs in zip(found.steps[:6], before.steps[:6], strict=True):
+        for field in ("input", "output", "attempt", "state", "assigned"):
+            assert getattr(ours, field) == getattr(theirs, field)
+    events = await log(client, found.execution_id)
+    own = [event for event in events if not event.inherited]
+    assert kinds(own) == ["created", "started", "step_started b", "step_failed b", "finished"]
+    one = (await client.get_step(found.execution_id, "fan[1].two")).step
+    assert one.inherited and one.output == before.steps[5].output
+    at_begin = await client.get_execution(found.execution_id, at_seq=own[1].seq - 1)
+    assert (at_begin.state, at_begin.vars) == (State.STATE_PENDING, found.vars)
+
+    whole = await finished_fork(client, source, "c", outputs={"b": 5, "a": 40})
+    assert whole.state == State.STATE_COMPLETED
+    assert flowkeep.from_value(whole.result)["x"] == 40 and flowkeep.from_value(whole.result)["fan"] == [0, 1]
+    assert [path for path, _ in stage.calls[calls + 1 :]] == ["c"]
+    after = await client.get_execution(source)
+    assert [fork.source_step_path for fork in after.forks] == ["c", "b"]
+    after.ClearField("forks")
+    assert after == before
+
+
+async def test_what_cannot_be_is_named(client, served, stage):
+    fan = {"id": "fan", "for_each": {"items": "[0]", "steps": [step("one")]}}
+    name = await made(client, step("a"), fan, step("g", "gate"), step("z"))
+    source = (await client.execute(name)).execution_id
+    await stage.called("g")
+    before = await client.get_execution(source, EXECUTION_VIEW_BASIC)
+
+    async def refused(**fields):
+        return await refusal(served.executions.ForkExecution(pb.ForkExecutionRequest(execution_id=source, **fields)))
+
+    assert (await refused(step_path="absent")).reason == "STEP_NOT_FOUND"
+    assert (await refused(step_path="g", step_iteration=2)).reason == "STEP_NOT_FOUND"
+    inside = await refused(step_path="fan[0].one")
+    assert [each.field for each in inside.violations] == ["step_path"] and "begin from fan" in str(inside)
+    waiting = await refused(step_path="z")
+    assert waiting.reason == "FORK_NOT_FITTING" and "g: lies before z and is not done" in str(waiting)
+    for path in ("z", "g", "absent"):
+        wrong = await refused(step_path="g", outputs=[{"path": path}])
+        assert [each.field for each in wrong.violations] == ["outputs[0].path"]
+    assert [each.field for each in (await refused(outputs=[{"path": "a"}])).violations] == ["outputs"]
+    assert await client.get_execution(source, EXECUTION_VIEW_BASIC) == before
+    [check] = (await client.fork(source, "z", validate_only=True)).checks
+    assert (check.kind, check.path) == (pb.ForkExecutionResponse.Check.KIND_NOT_DONE, "g")
+    assert not (await client.fork(source, "z", outputs={"g": None}, validate_only=True)).checks
+    stage.open("gate")
+
+
+async def test_what_is_recorded_and_does_not_fit_another_revision_is_told(client, stage):
+    name = await made(client, step("a"), step("b"), step("c"))
+    source = (await client.execute(name, wait=True)).execution_id
+    await client.apply({"name": name, "steps": [step("a"), step("b", "take", give=3), step("c", "take", give=4)]})
+    [check] = (await client.fork(source, "c", revision=0, validate_only=True)).checks
+    assert (check.kind, check.path) == (pb.ForkExecutionResponse.Check.KIND_HANDLER, "b")
+    found = await finished_fork(client, source, "c", revision=0, outputs={"b": 7})
+    assert (found.revision, found.state, found.steps[1].output.number_value) == (2, State.STATE_COMPLETED, 7)
+    assert (await finished_fork(client, source, "b", revision=0)).steps[0].inherited
+
+
+async def test_of_more_than_may_be_inherited_nothing_is_made(client, stage, monkeypatch):
+    monkeypatch.setattr(forks, "MOST_STEPS", 2)
+    name = await made(client, step("a"), step("b"), step("c"), step("d"))
+    source = (await client.execute(name, wait=True)).execution_id
+    with pytest.raises(flowkeep.FailedPreconditionError, match="begin from an earlier step") as refused:
+        await client.fork(source, "d")
+    assert (refused.value.reason, refused.value.metadata["steps"]) == ("FORK_TOO_LARGE", "3")
+    assert (await finished_fork(client, source, "c")).state == State.STATE_COMPLETED
+    assert len((await client.get_execution(source)).forks) == 1

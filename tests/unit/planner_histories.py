@@ -193,7 +193,7 @@ def histories(draw: Draw) -> Driver:
         is_cut_short = bool(driver.backlog) and draw(st.sampled_from(_IS_CUT_SHORT))
         kind = "cancel" if is_cut_short else ends.get(turn) or draw(st.sampled_from(_KINDS))
         _play(driver, kind, *divmod(draw(st.integers(0, 47)), 4))
-    _drain(driver)
+    drain(driver)
     return driver
 
 
@@ -212,7 +212,7 @@ def retried(draw: Draw) -> Driver:
                 break
             kind = ends.get(turn) or draw(st.sampled_from(_KINDS))
             _play(driver, kind, *divmod(draw(st.integers(0, 47)), 4))
-        _drain(driver)
+        drain(driver)
     return driver
 
 
@@ -378,7 +378,7 @@ def _repeat(driver: Driver, which: int) -> None:
         driver.apply(again)
 
 
-def _drain(driver: Driver) -> None:
+def drain(driver: Driver) -> None:
     """Let every attempt succeed or stop and every timer fire, as long as that should take at most."""
     for _ in range(MOST_STEPS):
         if driver.state.state.is_end:

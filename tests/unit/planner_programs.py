@@ -105,7 +105,7 @@ class Driver(Messages):
             counts=StepCounts(total=len(definition.root.steps)),
             scheduled_time=scheduled_time,
         )
-        self.input = dict(input or {})
+        self.input, self.vars = dict(input or {}), dict[str, Any]()
         self.initial = self.state = initial(self.execution, self.input)
         self._is_fresh = False  # whether the process has just read it
         self.apply(happenings.Accepted(T0))
@@ -134,7 +134,8 @@ class Driver(Messages):
     def stored(self) -> ExecutionDetail:
         """What a store holds."""
         steps, state = [*self.past, *self.rows.values()], self.state
-        return ExecutionDetail(self.execution, self.input, state.result, steps, signals=state.signals, edit=state.edit)
+        detail = ExecutionDetail(self.execution, self.input, state.result, steps)
+        return replace(detail, signals=state.signals, edit=state.edit, vars=self.vars)
 
     def wake_time(self, path: str) -> datetime | None:
         """Until when a step waits."""

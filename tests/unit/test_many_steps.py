@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from persistence.model import ExecutionDetail, StepState
 from service.engine.definition import Definition
+from service.engine.planning.inheriting import inheriting
 from service.engine.planning.outline import outlining
 from service.engine.planning.reading import wanting
 from service.engine.planning.restoring import restoring
@@ -24,7 +25,8 @@ WORKS: dict[str, Callable[[Definition, ExecutionDetail], Work[object]]] = {
     "what contradicts itself": contradicting,
     "its state": lambda definition, detail: restoring(definition, detail, ""),
     "its outline": lambda _, detail: outlining(detail),
-    "its variables": lambda _, detail: gathering_variables(detail.steps),
+    "what is inherited of it": lambda definition, detail: inheriting(definition, newest(detail.steps), "e"),
+    "its variables": lambda _, detail: gathering_variables(detail),
 }
 
 
@@ -56,4 +58,5 @@ def test_variables_are_as_the_last_step_left_them_in_the_order_in_which_they_cam
     one, two = (step for step in many()[1].steps if step.path in ("e[0].x", "e[1].x"))
     late, early = replace(one, end_seq=9, assigned={"v": 1, "w": 2}), replace(two, end_seq=7, assigned={"v": 3, "x": 4})
     for steps in ([late, early], [early, late]):
-        assert list(in_one_go(gathering_variables(steps)).items()) == [("v", 1), ("x", 4), ("w", 2)]
+        detail = replace(many()[1], steps=steps)
+        assert list(in_one_go(gathering_variables(detail)).items()) == [("v", 1), ("x", 4), ("w", 2)]

@@ -37,6 +37,9 @@ type ExecutionEvent struct {
 	ProgressPercent int32 `protobuf:"varint,4,opt,name=progress_percent,json=progressPercent,proto3" json:"progress_percent,omitempty"`
 	// Output only. Counts of steps after the event.
 	StepCounts *StepCounts `protobuf:"bytes,5,opt,name=step_counts,json=stepCounts,proto3" json:"step_counts,omitempty"`
+	// Output only. Whether it tells what was copied from the execution that this one was made from, or given then, and did not
+	// happen here.
+	Inherited bool `protobuf:"varint,6,opt,name=inherited,proto3" json:"inherited,omitempty"`
 	// What happened. Kinds may be added; skip what you do not know.
 	//
 	// Types that are valid to be assigned to Kind:
@@ -128,6 +131,13 @@ func (x *ExecutionEvent) GetStepCounts() *StepCounts {
 		return x.StepCounts
 	}
 	return nil
+}
+
+func (x *ExecutionEvent) GetInherited() bool {
+	if x != nil {
+		return x.Inherited
+	}
+	return false
 }
 
 func (x *ExecutionEvent) GetKind() isExecutionEvent_Kind {
@@ -1433,7 +1443,8 @@ func (x *StepCancelled) GetUsage() *Usage {
 // Variables were assigned.
 type VariablesAssigned struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Output only. Path of the step that assigned them.
+	// Output only. Path of the step that assigned them; empty where they were given to an execution that was made from another
+	// one.
 	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
 	// Output only. The variables and their new values.
 	Vars *structpb.Struct `protobuf:"bytes,2,opt,name=vars,proto3" json:"vars,omitempty"`
@@ -2092,14 +2103,15 @@ var File_flowkeep_v1_event_proto protoreflect.FileDescriptor
 
 const file_flowkeep_v1_event_proto_rawDesc = "" +
 	"\n" +
-	"\x17flowkeep/v1/event.proto\x12\vflowkeep.v1\x1a\x1bflowkeep/v1/execution.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb9\v\n" +
+	"\x17flowkeep/v1/event.proto\x12\vflowkeep.v1\x1a\x1bflowkeep/v1/execution.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd7\v\n" +
 	"\x0eExecutionEvent\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x03R\x03seq\x12%\n" +
 	"\x0etransition_seq\x18\x02 \x01(\x03R\rtransitionSeq\x12.\n" +
 	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12)\n" +
 	"\x10progress_percent\x18\x04 \x01(\x05R\x0fprogressPercent\x128\n" +
 	"\vstep_counts\x18\x05 \x01(\v2\x17.flowkeep.v1.StepCountsR\n" +
-	"stepCounts\x129\n" +
+	"stepCounts\x12\x1c\n" +
+	"\tinherited\x18\x06 \x01(\bR\tinherited\x129\n" +
 	"\acreated\x18\n" +
 	" \x01(\v2\x1d.flowkeep.v1.ExecutionCreatedH\x00R\acreated\x129\n" +
 	"\astarted\x18\v \x01(\v2\x1d.flowkeep.v1.ExecutionStartedH\x00R\astarted\x12=\n" +

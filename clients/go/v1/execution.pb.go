@@ -1236,7 +1236,10 @@ type StepExecution struct {
 	PayloadsOmitted bool `protobuf:"varint,21,opt,name=payloads_omitted,json=payloadsOmitted,proto3" json:"payloads_omitted,omitempty"`
 	// Output only. Number of the whole run of the step: 1, and one more each time that it is revised or retried in place.
 	// Attempts are counted anew in each.
-	Iteration     int32 `protobuf:"varint,22,opt,name=iteration,proto3" json:"iteration,omitempty"`
+	Iteration int32 `protobuf:"varint,22,opt,name=iteration,proto3" json:"iteration,omitempty"`
+	// Output only. Whether it was copied from the execution that this one was made from, or given then, and did not run. Its
+	// times are those of the copy.
+	Inherited     bool `protobuf:"varint,23,opt,name=inherited,proto3" json:"inherited,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1434,6 +1437,13 @@ func (x *StepExecution) GetIteration() int32 {
 		return x.Iteration
 	}
 	return 0
+}
+
+func (x *StepExecution) GetInherited() bool {
+	if x != nil {
+		return x.Inherited
+	}
+	return false
 }
 
 type isStepExecution_Outcome interface {
@@ -2658,7 +2668,7 @@ const file_flowkeep_v1_execution_proto_rawDesc = "" +
 	"\x06failed\x18\x03 \x01(\x05R\x06failed\x12\x18\n" +
 	"\askipped\x18\x04 \x01(\x05R\askipped\x12\x18\n" +
 	"\arunning\x18\x05 \x01(\x05R\arunning\x12\x1c\n" +
-	"\tcancelled\x18\x06 \x01(\x05R\tcancelled\"\xf3\b\n" +
+	"\tcancelled\x18\x06 \x01(\x05R\tcancelled\"\x91\t\n" +
 	"\rStepExecution\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12!\n" +
 	"\fdisplay_name\x18\x02 \x01(\tR\vdisplayName\x12\x18\n" +
@@ -2685,7 +2695,8 @@ const file_flowkeep_v1_execution_proto_rawDesc = "" +
 	"\x06worker\x18\x13 \x01(\tR\x06worker\x12(\n" +
 	"\x05usage\x18\x14 \x01(\v2\x12.flowkeep.v1.UsageR\x05usage\x12)\n" +
 	"\x10payloads_omitted\x18\x15 \x01(\bR\x0fpayloadsOmitted\x12\x1c\n" +
-	"\titeration\x18\x16 \x01(\x05R\titeration\"\xbd\x01\n" +
+	"\titeration\x18\x16 \x01(\x05R\titeration\x12\x1c\n" +
+	"\tinherited\x18\x17 \x01(\bR\tinherited\"\xbd\x01\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rSTATE_PENDING\x10\x01\x12\x11\n" +

@@ -90,6 +90,11 @@ const (
 	ForkExecutionResponse_Check_KIND_UNSPECIFIED ForkExecutionResponse_Check_Kind = 0
 	// The recorded input does not meet the `input_schema` of the revision: give another one as `input`.
 	ForkExecutionResponse_Check_KIND_INPUT ForkExecutionResponse_Check_Kind = 1
+	// In the revision another handler runs the step than the one that gave the recorded output, it assigns other variables,
+	// or there is no such step.
+	ForkExecutionResponse_Check_KIND_HANDLER ForkExecutionResponse_Check_Kind = 2
+	// The step lies before the one to begin from, and is not done.
+	ForkExecutionResponse_Check_KIND_NOT_DONE ForkExecutionResponse_Check_Kind = 3
 )
 
 // Enum value maps for ForkExecutionResponse_Check_Kind.
@@ -97,10 +102,14 @@ var (
 	ForkExecutionResponse_Check_Kind_name = map[int32]string{
 		0: "KIND_UNSPECIFIED",
 		1: "KIND_INPUT",
+		2: "KIND_HANDLER",
+		3: "KIND_NOT_DONE",
 	}
 	ForkExecutionResponse_Check_Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED": 0,
 		"KIND_INPUT":       1,
+		"KIND_HANDLER":     2,
+		"KIND_NOT_DONE":    3,
 	}
 )
 
@@ -1520,7 +1529,17 @@ type ForkExecutionRequest struct {
 	// Optional. Revision that the new execution runs. Unset means that of the existing one, 0 the latest.
 	Revision *int32 `protobuf:"varint,4,opt,name=revision,proto3,oneof" json:"revision,omitempty"`
 	// Optional. Only tell the `checks`, and make nothing.
-	ValidateOnly  bool `protobuf:"varint,5,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	ValidateOnly bool `protobuf:"varint,5,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	// Optional. Id of the step to begin from, one of the workflow itself: of a step of a `for_each` the `for_each` runs whole.
+	// Empty means from the beginning. All that lies before it must be done or be given: else the checks tell
+	// what is not.
+	StepPath string `protobuf:"bytes,6,opt,name=step_path,json=stepPath,proto3" json:"step_path,omitempty"`
+	// Optional. Number of the whole run of that step, for the lineage. 0 means the newest, if it has begun.
+	StepIteration int32 `protobuf:"varint,7,opt,name=step_iteration,json=stepIteration,proto3" json:"step_iteration,omitempty"`
+	// Optional. Variables that stand so where the new execution begins, in place of what the inherited steps assigned.
+	Vars *structpb.Struct `protobuf:"bytes,8,opt,name=vars,proto3" json:"vars,omitempty"`
+	// Optional. Outputs of steps that do not run, in place of what was recorded. What the step assigns is made of it.
+	Outputs       []*ForkExecutionRequest_GivenOutput `protobuf:"bytes,9,rep,name=outputs,proto3" json:"outputs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1588,6 +1607,34 @@ func (x *ForkExecutionRequest) GetValidateOnly() bool {
 		return x.ValidateOnly
 	}
 	return false
+}
+
+func (x *ForkExecutionRequest) GetStepPath() string {
+	if x != nil {
+		return x.StepPath
+	}
+	return ""
+}
+
+func (x *ForkExecutionRequest) GetStepIteration() int32 {
+	if x != nil {
+		return x.StepIteration
+	}
+	return 0
+}
+
+func (x *ForkExecutionRequest) GetVars() *structpb.Struct {
+	if x != nil {
+		return x.Vars
+	}
+	return nil
+}
+
+func (x *ForkExecutionRequest) GetOutputs() []*ForkExecutionRequest_GivenOutput {
+	if x != nil {
+		return x.Outputs
+	}
+	return nil
 }
 
 // Response of ForkExecution.
@@ -3135,6 +3182,61 @@ func (x *RetryRequest_SkippedStep) GetOutput() *structpb.Value {
 	return nil
 }
 
+// The output of a step.
+type ForkExecutionRequest_GivenOutput struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. Id of the step, one of the workflow itself.
+	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// Optional. What it gives, as if it had run.
+	Output        *structpb.Value `protobuf:"bytes,2,opt,name=output,proto3" json:"output,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForkExecutionRequest_GivenOutput) Reset() {
+	*x = ForkExecutionRequest_GivenOutput{}
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForkExecutionRequest_GivenOutput) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForkExecutionRequest_GivenOutput) ProtoMessage() {}
+
+func (x *ForkExecutionRequest_GivenOutput) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForkExecutionRequest_GivenOutput.ProtoReflect.Descriptor instead.
+func (*ForkExecutionRequest_GivenOutput) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{17, 0}
+}
+
+func (x *ForkExecutionRequest_GivenOutput) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *ForkExecutionRequest_GivenOutput) GetOutput() *structpb.Value {
+	if x != nil {
+		return x.Output
+	}
+	return nil
+}
+
 // Something recorded that does not fit.
 type ForkExecutionResponse_Check struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3150,7 +3252,7 @@ type ForkExecutionResponse_Check struct {
 
 func (x *ForkExecutionResponse_Check) Reset() {
 	*x = ForkExecutionResponse_Check{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[43]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3162,7 +3264,7 @@ func (x *ForkExecutionResponse_Check) String() string {
 func (*ForkExecutionResponse_Check) ProtoMessage() {}
 
 func (x *ForkExecutionResponse_Check) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[43]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3216,7 +3318,7 @@ type CancelResponse_StepReceipt struct {
 
 func (x *CancelResponse_StepReceipt) Reset() {
 	*x = CancelResponse_StepReceipt{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[44]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3228,7 +3330,7 @@ func (x *CancelResponse_StepReceipt) String() string {
 func (*CancelResponse_StepReceipt) ProtoMessage() {}
 
 func (x *CancelResponse_StepReceipt) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[44]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3285,7 +3387,7 @@ type SignalExecutionRequest_Correlation struct {
 
 func (x *SignalExecutionRequest_Correlation) Reset() {
 	*x = SignalExecutionRequest_Correlation{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[45]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3297,7 +3399,7 @@ func (x *SignalExecutionRequest_Correlation) String() string {
 func (*SignalExecutionRequest_Correlation) ProtoMessage() {}
 
 func (x *SignalExecutionRequest_Correlation) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[45]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3464,27 +3566,38 @@ const file_flowkeep_v1_execution_service_proto_rawDesc = "" +
 	"\x06output\x18\x02 \x01(\v2\x16.google.protobuf.ValueR\x06outputB\b\n" +
 	"\x06change\"E\n" +
 	"\rRetryResponse\x124\n" +
-	"\texecution\x18\x01 \x01(\v2\x16.flowkeep.v1.ExecutionR\texecution\"\xf7\x01\n" +
+	"\texecution\x18\x01 \x01(\v2\x16.flowkeep.v1.ExecutionR\texecution\"\xb2\x04\n" +
 	"\x14ForkExecutionRequest\x12+\n" +
 	"\fexecution_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vexecutionId\x12'\n" +
 	"\n" +
 	"request_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\x12-\n" +
 	"\x05input\x18\x03 \x01(\v2\x17.google.protobuf.StructR\x05input\x12(\n" +
 	"\brevision\x18\x04 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00H\x00R\brevision\x88\x01\x01\x12#\n" +
-	"\rvalidate_only\x18\x05 \x01(\bR\fvalidateOnlyB\v\n" +
-	"\t_revision\"\xd2\x02\n" +
+	"\rvalidate_only\x18\x05 \x01(\bR\fvalidateOnly\x12%\n" +
+	"\tstep_path\x18\x06 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\bstepPath\x12.\n" +
+	"\x0estep_iteration\x18\a \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\rstepIteration\x12+\n" +
+	"\x04vars\x18\b \x01(\v2\x17.google.protobuf.StructR\x04vars\x12V\n" +
+	"\aoutputs\x18\t \x03(\v2-.flowkeep.v1.ForkExecutionRequest.GivenOutputB\r\xbaH\n" +
+	"\x92\x01\a\x10d\"\x03\xd8\x01\x03R\aoutputs\x1a]\n" +
+	"\vGivenOutput\x12\x1e\n" +
+	"\x04path\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\bR\x04path\x12.\n" +
+	"\x06output\x18\x02 \x01(\v2\x16.google.protobuf.ValueR\x06outputB\v\n" +
+	"\t_revision\"\xf7\x02\n" +
 	"\x15ForkExecutionResponse\x124\n" +
 	"\texecution\x18\x01 \x01(\v2\x16.flowkeep.v1.ExecutionR\texecution\x12\x18\n" +
 	"\acreated\x18\x02 \x01(\bR\acreated\x12@\n" +
-	"\x06checks\x18\x03 \x03(\v2(.flowkeep.v1.ForkExecutionResponse.CheckR\x06checks\x1a\xa6\x01\n" +
+	"\x06checks\x18\x03 \x03(\v2(.flowkeep.v1.ForkExecutionResponse.CheckR\x06checks\x1a\xcb\x01\n" +
 	"\x05Check\x12A\n" +
 	"\x04kind\x18\x01 \x01(\x0e2-.flowkeep.v1.ForkExecutionResponse.Check.KindR\x04kind\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x18\n" +
-	"\amessage\x18\x03 \x01(\tR\amessage\",\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\"Q\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
-	"KIND_INPUT\x10\x01\"\xaf\x04\n" +
+	"KIND_INPUT\x10\x01\x12\x10\n" +
+	"\fKIND_HANDLER\x10\x02\x12\x11\n" +
+	"\rKIND_NOT_DONE\x10\x03\"\xaf\x04\n" +
 	"\x0eCancelResponse\x124\n" +
 	"\texecution\x18\x01 \x01(\v2\x16.flowkeep.v1.ExecutionR\texecution\x12=\n" +
 	"\x05steps\x18\x02 \x03(\v2'.flowkeep.v1.CancelResponse.StepReceiptR\x05steps\x12#\n" +
@@ -3622,7 +3735,7 @@ func file_flowkeep_v1_execution_service_proto_rawDescGZIP() []byte {
 }
 
 var file_flowkeep_v1_execution_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_flowkeep_v1_execution_service_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
+var file_flowkeep_v1_execution_service_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
 var file_flowkeep_v1_execution_service_proto_goTypes = []any{
 	(ListExecutionsRequest_Order)(0),           // 0: flowkeep.v1.ListExecutionsRequest.Order
 	(ForkExecutionResponse_Check_Kind)(0),      // 1: flowkeep.v1.ForkExecutionResponse.Check.Kind
@@ -3670,130 +3783,134 @@ var file_flowkeep_v1_execution_service_proto_goTypes = []any{
 	nil,                                        // 43: flowkeep.v1.ExecutionFilter.LabelsEntry
 	(*RetryRequest_EditedInput)(nil),           // 44: flowkeep.v1.RetryRequest.EditedInput
 	(*RetryRequest_SkippedStep)(nil),           // 45: flowkeep.v1.RetryRequest.SkippedStep
-	(*ForkExecutionResponse_Check)(nil),        // 46: flowkeep.v1.ForkExecutionResponse.Check
-	(*CancelResponse_StepReceipt)(nil),         // 47: flowkeep.v1.CancelResponse.StepReceipt
-	(*SignalExecutionRequest_Correlation)(nil), // 48: flowkeep.v1.SignalExecutionRequest.Correlation
-	(*structpb.Struct)(nil),                    // 49: google.protobuf.Struct
-	(*durationpb.Duration)(nil),                // 50: google.protobuf.Duration
-	(ExecutionView)(0),                         // 51: flowkeep.v1.ExecutionView
-	(*Breakpoint)(nil),                         // 52: flowkeep.v1.Breakpoint
-	(*Execution)(nil),                          // 53: flowkeep.v1.Execution
-	(Execution_State)(0),                       // 54: flowkeep.v1.Execution.State
-	(*timestamppb.Timestamp)(nil),              // 55: google.protobuf.Timestamp
-	(StepExecution_State)(0),                   // 56: flowkeep.v1.StepExecution.State
-	(StepView)(0),                              // 57: flowkeep.v1.StepView
-	(*StepExecution)(nil),                      // 58: flowkeep.v1.StepExecution
-	(*ExecutionEvent)(nil),                     // 59: flowkeep.v1.ExecutionEvent
-	(*status.Status)(nil),                      // 60: google.rpc.Status
-	(*structpb.Value)(nil),                     // 61: google.protobuf.Value
-	(*CompareExecutionsRequest)(nil),           // 62: flowkeep.v1.CompareExecutionsRequest
-	(*ExplainExecutionRequest)(nil),            // 63: flowkeep.v1.ExplainExecutionRequest
-	(*ExplainQueueRequest)(nil),                // 64: flowkeep.v1.ExplainQueueRequest
-	(*CompareExecutionsResponse)(nil),          // 65: flowkeep.v1.CompareExecutionsResponse
-	(*ExplainExecutionResponse)(nil),           // 66: flowkeep.v1.ExplainExecutionResponse
-	(*ExplainQueueResponse)(nil),               // 67: flowkeep.v1.ExplainQueueResponse
+	(*ForkExecutionRequest_GivenOutput)(nil),   // 46: flowkeep.v1.ForkExecutionRequest.GivenOutput
+	(*ForkExecutionResponse_Check)(nil),        // 47: flowkeep.v1.ForkExecutionResponse.Check
+	(*CancelResponse_StepReceipt)(nil),         // 48: flowkeep.v1.CancelResponse.StepReceipt
+	(*SignalExecutionRequest_Correlation)(nil), // 49: flowkeep.v1.SignalExecutionRequest.Correlation
+	(*structpb.Struct)(nil),                    // 50: google.protobuf.Struct
+	(*durationpb.Duration)(nil),                // 51: google.protobuf.Duration
+	(ExecutionView)(0),                         // 52: flowkeep.v1.ExecutionView
+	(*Breakpoint)(nil),                         // 53: flowkeep.v1.Breakpoint
+	(*Execution)(nil),                          // 54: flowkeep.v1.Execution
+	(Execution_State)(0),                       // 55: flowkeep.v1.Execution.State
+	(*timestamppb.Timestamp)(nil),              // 56: google.protobuf.Timestamp
+	(StepExecution_State)(0),                   // 57: flowkeep.v1.StepExecution.State
+	(StepView)(0),                              // 58: flowkeep.v1.StepView
+	(*StepExecution)(nil),                      // 59: flowkeep.v1.StepExecution
+	(*ExecutionEvent)(nil),                     // 60: flowkeep.v1.ExecutionEvent
+	(*status.Status)(nil),                      // 61: google.rpc.Status
+	(*structpb.Value)(nil),                     // 62: google.protobuf.Value
+	(*CompareExecutionsRequest)(nil),           // 63: flowkeep.v1.CompareExecutionsRequest
+	(*ExplainExecutionRequest)(nil),            // 64: flowkeep.v1.ExplainExecutionRequest
+	(*ExplainQueueRequest)(nil),                // 65: flowkeep.v1.ExplainQueueRequest
+	(*CompareExecutionsResponse)(nil),          // 66: flowkeep.v1.CompareExecutionsResponse
+	(*ExplainExecutionResponse)(nil),           // 67: flowkeep.v1.ExplainExecutionResponse
+	(*ExplainQueueResponse)(nil),               // 68: flowkeep.v1.ExplainQueueResponse
 }
 var file_flowkeep_v1_execution_service_proto_depIdxs = []int32{
-	49, // 0: flowkeep.v1.ExecuteRequest.input:type_name -> google.protobuf.Struct
+	50, // 0: flowkeep.v1.ExecuteRequest.input:type_name -> google.protobuf.Struct
 	41, // 1: flowkeep.v1.ExecuteRequest.labels:type_name -> flowkeep.v1.ExecuteRequest.LabelsEntry
-	50, // 2: flowkeep.v1.ExecuteRequest.start_delay:type_name -> google.protobuf.Duration
-	50, // 3: flowkeep.v1.ExecuteRequest.timeout:type_name -> google.protobuf.Duration
-	51, // 4: flowkeep.v1.ExecuteRequest.view:type_name -> flowkeep.v1.ExecutionView
-	52, // 5: flowkeep.v1.ExecuteRequest.breakpoints:type_name -> flowkeep.v1.Breakpoint
-	53, // 6: flowkeep.v1.ExecuteResponse.execution:type_name -> flowkeep.v1.Execution
+	51, // 2: flowkeep.v1.ExecuteRequest.start_delay:type_name -> google.protobuf.Duration
+	51, // 3: flowkeep.v1.ExecuteRequest.timeout:type_name -> google.protobuf.Duration
+	52, // 4: flowkeep.v1.ExecuteRequest.view:type_name -> flowkeep.v1.ExecutionView
+	53, // 5: flowkeep.v1.ExecuteRequest.breakpoints:type_name -> flowkeep.v1.Breakpoint
+	54, // 6: flowkeep.v1.ExecuteResponse.execution:type_name -> flowkeep.v1.Execution
 	3,  // 7: flowkeep.v1.BatchExecuteRequest.requests:type_name -> flowkeep.v1.ExecuteRequest
 	42, // 8: flowkeep.v1.BatchExecuteResponse.results:type_name -> flowkeep.v1.BatchExecuteResponse.Result
-	51, // 9: flowkeep.v1.GetExecutionRequest.view:type_name -> flowkeep.v1.ExecutionView
-	53, // 10: flowkeep.v1.GetExecutionResponse.execution:type_name -> flowkeep.v1.Execution
+	52, // 9: flowkeep.v1.GetExecutionRequest.view:type_name -> flowkeep.v1.ExecutionView
+	54, // 10: flowkeep.v1.GetExecutionResponse.execution:type_name -> flowkeep.v1.Execution
 	10, // 11: flowkeep.v1.ListExecutionsRequest.filter:type_name -> flowkeep.v1.ExecutionFilter
 	0,  // 12: flowkeep.v1.ListExecutionsRequest.order:type_name -> flowkeep.v1.ListExecutionsRequest.Order
-	51, // 13: flowkeep.v1.ListExecutionsRequest.view:type_name -> flowkeep.v1.ExecutionView
-	54, // 14: flowkeep.v1.ExecutionFilter.states:type_name -> flowkeep.v1.Execution.State
+	52, // 13: flowkeep.v1.ListExecutionsRequest.view:type_name -> flowkeep.v1.ExecutionView
+	55, // 14: flowkeep.v1.ExecutionFilter.states:type_name -> flowkeep.v1.Execution.State
 	43, // 15: flowkeep.v1.ExecutionFilter.labels:type_name -> flowkeep.v1.ExecutionFilter.LabelsEntry
 	11, // 16: flowkeep.v1.ExecutionFilter.create_time:type_name -> flowkeep.v1.TimeRange
 	11, // 17: flowkeep.v1.ExecutionFilter.end_time:type_name -> flowkeep.v1.TimeRange
-	55, // 18: flowkeep.v1.TimeRange.start_time:type_name -> google.protobuf.Timestamp
-	55, // 19: flowkeep.v1.TimeRange.end_time:type_name -> google.protobuf.Timestamp
-	53, // 20: flowkeep.v1.ListExecutionsResponse.executions:type_name -> flowkeep.v1.Execution
-	56, // 21: flowkeep.v1.ListStepsRequest.states:type_name -> flowkeep.v1.StepExecution.State
-	57, // 22: flowkeep.v1.ListStepsRequest.view:type_name -> flowkeep.v1.StepView
-	58, // 23: flowkeep.v1.ListStepsResponse.steps:type_name -> flowkeep.v1.StepExecution
-	58, // 24: flowkeep.v1.GetStepResponse.step:type_name -> flowkeep.v1.StepExecution
-	50, // 25: flowkeep.v1.RetryRequest.timeout:type_name -> google.protobuf.Duration
+	56, // 18: flowkeep.v1.TimeRange.start_time:type_name -> google.protobuf.Timestamp
+	56, // 19: flowkeep.v1.TimeRange.end_time:type_name -> google.protobuf.Timestamp
+	54, // 20: flowkeep.v1.ListExecutionsResponse.executions:type_name -> flowkeep.v1.Execution
+	57, // 21: flowkeep.v1.ListStepsRequest.states:type_name -> flowkeep.v1.StepExecution.State
+	58, // 22: flowkeep.v1.ListStepsRequest.view:type_name -> flowkeep.v1.StepView
+	59, // 23: flowkeep.v1.ListStepsResponse.steps:type_name -> flowkeep.v1.StepExecution
+	59, // 24: flowkeep.v1.GetStepResponse.step:type_name -> flowkeep.v1.StepExecution
+	51, // 25: flowkeep.v1.RetryRequest.timeout:type_name -> google.protobuf.Duration
 	44, // 26: flowkeep.v1.RetryRequest.edit:type_name -> flowkeep.v1.RetryRequest.EditedInput
 	45, // 27: flowkeep.v1.RetryRequest.skip:type_name -> flowkeep.v1.RetryRequest.SkippedStep
-	53, // 28: flowkeep.v1.RetryResponse.execution:type_name -> flowkeep.v1.Execution
-	49, // 29: flowkeep.v1.ForkExecutionRequest.input:type_name -> google.protobuf.Struct
-	53, // 30: flowkeep.v1.ForkExecutionResponse.execution:type_name -> flowkeep.v1.Execution
-	46, // 31: flowkeep.v1.ForkExecutionResponse.checks:type_name -> flowkeep.v1.ForkExecutionResponse.Check
-	53, // 32: flowkeep.v1.CancelResponse.execution:type_name -> flowkeep.v1.Execution
-	47, // 33: flowkeep.v1.CancelResponse.steps:type_name -> flowkeep.v1.CancelResponse.StepReceipt
-	53, // 34: flowkeep.v1.PauseResponse.execution:type_name -> flowkeep.v1.Execution
-	53, // 35: flowkeep.v1.ResumeResponse.execution:type_name -> flowkeep.v1.Execution
-	52, // 36: flowkeep.v1.SetBreakpointsRequest.breakpoints:type_name -> flowkeep.v1.Breakpoint
-	53, // 37: flowkeep.v1.SetBreakpointsResponse.execution:type_name -> flowkeep.v1.Execution
-	49, // 38: flowkeep.v1.EditStepInputRequest.input:type_name -> google.protobuf.Struct
-	53, // 39: flowkeep.v1.EditStepInputResponse.execution:type_name -> flowkeep.v1.Execution
-	53, // 40: flowkeep.v1.TerminateResponse.execution:type_name -> flowkeep.v1.Execution
-	48, // 41: flowkeep.v1.SignalExecutionRequest.correlation:type_name -> flowkeep.v1.SignalExecutionRequest.Correlation
-	49, // 42: flowkeep.v1.SignalExecutionRequest.payload:type_name -> google.protobuf.Struct
-	53, // 43: flowkeep.v1.SignalExecutionResponse.execution:type_name -> flowkeep.v1.Execution
-	37, // 44: flowkeep.v1.WatchExecutionResponse.events:type_name -> flowkeep.v1.EventBatch
-	38, // 45: flowkeep.v1.WatchExecutionResponse.bookmark:type_name -> flowkeep.v1.Bookmark
-	39, // 46: flowkeep.v1.WatchExecutionResponse.snapshot:type_name -> flowkeep.v1.Snapshot
-	40, // 47: flowkeep.v1.WatchExecutionResponse.output:type_name -> flowkeep.v1.StepOutput
-	59, // 48: flowkeep.v1.EventBatch.events:type_name -> flowkeep.v1.ExecutionEvent
-	53, // 49: flowkeep.v1.Snapshot.execution:type_name -> flowkeep.v1.Execution
-	4,  // 50: flowkeep.v1.BatchExecuteResponse.Result.response:type_name -> flowkeep.v1.ExecuteResponse
-	60, // 51: flowkeep.v1.BatchExecuteResponse.Result.error:type_name -> google.rpc.Status
-	49, // 52: flowkeep.v1.RetryRequest.EditedInput.input:type_name -> google.protobuf.Struct
-	61, // 53: flowkeep.v1.RetryRequest.SkippedStep.output:type_name -> google.protobuf.Value
-	1,  // 54: flowkeep.v1.ForkExecutionResponse.Check.kind:type_name -> flowkeep.v1.ForkExecutionResponse.Check.Kind
-	2,  // 55: flowkeep.v1.CancelResponse.StepReceipt.effect:type_name -> flowkeep.v1.CancelResponse.StepReceipt.Effect
-	56, // 56: flowkeep.v1.CancelResponse.StepReceipt.state:type_name -> flowkeep.v1.StepExecution.State
-	3,  // 57: flowkeep.v1.ExecutionService.Execute:input_type -> flowkeep.v1.ExecuteRequest
-	5,  // 58: flowkeep.v1.ExecutionService.BatchExecute:input_type -> flowkeep.v1.BatchExecuteRequest
-	7,  // 59: flowkeep.v1.ExecutionService.GetExecution:input_type -> flowkeep.v1.GetExecutionRequest
-	9,  // 60: flowkeep.v1.ExecutionService.ListExecutions:input_type -> flowkeep.v1.ListExecutionsRequest
-	13, // 61: flowkeep.v1.ExecutionService.ListSteps:input_type -> flowkeep.v1.ListStepsRequest
-	15, // 62: flowkeep.v1.ExecutionService.GetStep:input_type -> flowkeep.v1.GetStepRequest
-	62, // 63: flowkeep.v1.ExecutionService.CompareExecutions:input_type -> flowkeep.v1.CompareExecutionsRequest
-	63, // 64: flowkeep.v1.ExecutionService.ExplainExecution:input_type -> flowkeep.v1.ExplainExecutionRequest
-	64, // 65: flowkeep.v1.ExecutionService.ExplainQueue:input_type -> flowkeep.v1.ExplainQueueRequest
-	17, // 66: flowkeep.v1.ExecutionService.Cancel:input_type -> flowkeep.v1.CancelRequest
-	23, // 67: flowkeep.v1.ExecutionService.Pause:input_type -> flowkeep.v1.PauseRequest
-	25, // 68: flowkeep.v1.ExecutionService.Resume:input_type -> flowkeep.v1.ResumeRequest
-	27, // 69: flowkeep.v1.ExecutionService.SetBreakpoints:input_type -> flowkeep.v1.SetBreakpointsRequest
-	29, // 70: flowkeep.v1.ExecutionService.EditStepInput:input_type -> flowkeep.v1.EditStepInputRequest
-	31, // 71: flowkeep.v1.ExecutionService.Terminate:input_type -> flowkeep.v1.TerminateRequest
-	33, // 72: flowkeep.v1.ExecutionService.SignalExecution:input_type -> flowkeep.v1.SignalExecutionRequest
-	18, // 73: flowkeep.v1.ExecutionService.Retry:input_type -> flowkeep.v1.RetryRequest
-	20, // 74: flowkeep.v1.ExecutionService.ForkExecution:input_type -> flowkeep.v1.ForkExecutionRequest
-	35, // 75: flowkeep.v1.ExecutionService.WatchExecution:input_type -> flowkeep.v1.WatchExecutionRequest
-	4,  // 76: flowkeep.v1.ExecutionService.Execute:output_type -> flowkeep.v1.ExecuteResponse
-	6,  // 77: flowkeep.v1.ExecutionService.BatchExecute:output_type -> flowkeep.v1.BatchExecuteResponse
-	8,  // 78: flowkeep.v1.ExecutionService.GetExecution:output_type -> flowkeep.v1.GetExecutionResponse
-	12, // 79: flowkeep.v1.ExecutionService.ListExecutions:output_type -> flowkeep.v1.ListExecutionsResponse
-	14, // 80: flowkeep.v1.ExecutionService.ListSteps:output_type -> flowkeep.v1.ListStepsResponse
-	16, // 81: flowkeep.v1.ExecutionService.GetStep:output_type -> flowkeep.v1.GetStepResponse
-	65, // 82: flowkeep.v1.ExecutionService.CompareExecutions:output_type -> flowkeep.v1.CompareExecutionsResponse
-	66, // 83: flowkeep.v1.ExecutionService.ExplainExecution:output_type -> flowkeep.v1.ExplainExecutionResponse
-	67, // 84: flowkeep.v1.ExecutionService.ExplainQueue:output_type -> flowkeep.v1.ExplainQueueResponse
-	22, // 85: flowkeep.v1.ExecutionService.Cancel:output_type -> flowkeep.v1.CancelResponse
-	24, // 86: flowkeep.v1.ExecutionService.Pause:output_type -> flowkeep.v1.PauseResponse
-	26, // 87: flowkeep.v1.ExecutionService.Resume:output_type -> flowkeep.v1.ResumeResponse
-	28, // 88: flowkeep.v1.ExecutionService.SetBreakpoints:output_type -> flowkeep.v1.SetBreakpointsResponse
-	30, // 89: flowkeep.v1.ExecutionService.EditStepInput:output_type -> flowkeep.v1.EditStepInputResponse
-	32, // 90: flowkeep.v1.ExecutionService.Terminate:output_type -> flowkeep.v1.TerminateResponse
-	34, // 91: flowkeep.v1.ExecutionService.SignalExecution:output_type -> flowkeep.v1.SignalExecutionResponse
-	19, // 92: flowkeep.v1.ExecutionService.Retry:output_type -> flowkeep.v1.RetryResponse
-	21, // 93: flowkeep.v1.ExecutionService.ForkExecution:output_type -> flowkeep.v1.ForkExecutionResponse
-	36, // 94: flowkeep.v1.ExecutionService.WatchExecution:output_type -> flowkeep.v1.WatchExecutionResponse
-	76, // [76:95] is the sub-list for method output_type
-	57, // [57:76] is the sub-list for method input_type
-	57, // [57:57] is the sub-list for extension type_name
-	57, // [57:57] is the sub-list for extension extendee
-	0,  // [0:57] is the sub-list for field type_name
+	54, // 28: flowkeep.v1.RetryResponse.execution:type_name -> flowkeep.v1.Execution
+	50, // 29: flowkeep.v1.ForkExecutionRequest.input:type_name -> google.protobuf.Struct
+	50, // 30: flowkeep.v1.ForkExecutionRequest.vars:type_name -> google.protobuf.Struct
+	46, // 31: flowkeep.v1.ForkExecutionRequest.outputs:type_name -> flowkeep.v1.ForkExecutionRequest.GivenOutput
+	54, // 32: flowkeep.v1.ForkExecutionResponse.execution:type_name -> flowkeep.v1.Execution
+	47, // 33: flowkeep.v1.ForkExecutionResponse.checks:type_name -> flowkeep.v1.ForkExecutionResponse.Check
+	54, // 34: flowkeep.v1.CancelResponse.execution:type_name -> flowkeep.v1.Execution
+	48, // 35: flowkeep.v1.CancelResponse.steps:type_name -> flowkeep.v1.CancelResponse.StepReceipt
+	54, // 36: flowkeep.v1.PauseResponse.execution:type_name -> flowkeep.v1.Execution
+	54, // 37: flowkeep.v1.ResumeResponse.execution:type_name -> flowkeep.v1.Execution
+	53, // 38: flowkeep.v1.SetBreakpointsRequest.breakpoints:type_name -> flowkeep.v1.Breakpoint
+	54, // 39: flowkeep.v1.SetBreakpointsResponse.execution:type_name -> flowkeep.v1.Execution
+	50, // 40: flowkeep.v1.EditStepInputRequest.input:type_name -> google.protobuf.Struct
+	54, // 41: flowkeep.v1.EditStepInputResponse.execution:type_name -> flowkeep.v1.Execution
+	54, // 42: flowkeep.v1.TerminateResponse.execution:type_name -> flowkeep.v1.Execution
+	49, // 43: flowkeep.v1.SignalExecutionRequest.correlation:type_name -> flowkeep.v1.SignalExecutionRequest.Correlation
+	50, // 44: flowkeep.v1.SignalExecutionRequest.payload:type_name -> google.protobuf.Struct
+	54, // 45: flowkeep.v1.SignalExecutionResponse.execution:type_name -> flowkeep.v1.Execution
+	37, // 46: flowkeep.v1.WatchExecutionResponse.events:type_name -> flowkeep.v1.EventBatch
+	38, // 47: flowkeep.v1.WatchExecutionResponse.bookmark:type_name -> flowkeep.v1.Bookmark
+	39, // 48: flowkeep.v1.WatchExecutionResponse.snapshot:type_name -> flowkeep.v1.Snapshot
+	40, // 49: flowkeep.v1.WatchExecutionResponse.output:type_name -> flowkeep.v1.StepOutput
+	60, // 50: flowkeep.v1.EventBatch.events:type_name -> flowkeep.v1.ExecutionEvent
+	54, // 51: flowkeep.v1.Snapshot.execution:type_name -> flowkeep.v1.Execution
+	4,  // 52: flowkeep.v1.BatchExecuteResponse.Result.response:type_name -> flowkeep.v1.ExecuteResponse
+	61, // 53: flowkeep.v1.BatchExecuteResponse.Result.error:type_name -> google.rpc.Status
+	50, // 54: flowkeep.v1.RetryRequest.EditedInput.input:type_name -> google.protobuf.Struct
+	62, // 55: flowkeep.v1.RetryRequest.SkippedStep.output:type_name -> google.protobuf.Value
+	62, // 56: flowkeep.v1.ForkExecutionRequest.GivenOutput.output:type_name -> google.protobuf.Value
+	1,  // 57: flowkeep.v1.ForkExecutionResponse.Check.kind:type_name -> flowkeep.v1.ForkExecutionResponse.Check.Kind
+	2,  // 58: flowkeep.v1.CancelResponse.StepReceipt.effect:type_name -> flowkeep.v1.CancelResponse.StepReceipt.Effect
+	57, // 59: flowkeep.v1.CancelResponse.StepReceipt.state:type_name -> flowkeep.v1.StepExecution.State
+	3,  // 60: flowkeep.v1.ExecutionService.Execute:input_type -> flowkeep.v1.ExecuteRequest
+	5,  // 61: flowkeep.v1.ExecutionService.BatchExecute:input_type -> flowkeep.v1.BatchExecuteRequest
+	7,  // 62: flowkeep.v1.ExecutionService.GetExecution:input_type -> flowkeep.v1.GetExecutionRequest
+	9,  // 63: flowkeep.v1.ExecutionService.ListExecutions:input_type -> flowkeep.v1.ListExecutionsRequest
+	13, // 64: flowkeep.v1.ExecutionService.ListSteps:input_type -> flowkeep.v1.ListStepsRequest
+	15, // 65: flowkeep.v1.ExecutionService.GetStep:input_type -> flowkeep.v1.GetStepRequest
+	63, // 66: flowkeep.v1.ExecutionService.CompareExecutions:input_type -> flowkeep.v1.CompareExecutionsRequest
+	64, // 67: flowkeep.v1.ExecutionService.ExplainExecution:input_type -> flowkeep.v1.ExplainExecutionRequest
+	65, // 68: flowkeep.v1.ExecutionService.ExplainQueue:input_type -> flowkeep.v1.ExplainQueueRequest
+	17, // 69: flowkeep.v1.ExecutionService.Cancel:input_type -> flowkeep.v1.CancelRequest
+	23, // 70: flowkeep.v1.ExecutionService.Pause:input_type -> flowkeep.v1.PauseRequest
+	25, // 71: flowkeep.v1.ExecutionService.Resume:input_type -> flowkeep.v1.ResumeRequest
+	27, // 72: flowkeep.v1.ExecutionService.SetBreakpoints:input_type -> flowkeep.v1.SetBreakpointsRequest
+	29, // 73: flowkeep.v1.ExecutionService.EditStepInput:input_type -> flowkeep.v1.EditStepInputRequest
+	31, // 74: flowkeep.v1.ExecutionService.Terminate:input_type -> flowkeep.v1.TerminateRequest
+	33, // 75: flowkeep.v1.ExecutionService.SignalExecution:input_type -> flowkeep.v1.SignalExecutionRequest
+	18, // 76: flowkeep.v1.ExecutionService.Retry:input_type -> flowkeep.v1.RetryRequest
+	20, // 77: flowkeep.v1.ExecutionService.ForkExecution:input_type -> flowkeep.v1.ForkExecutionRequest
+	35, // 78: flowkeep.v1.ExecutionService.WatchExecution:input_type -> flowkeep.v1.WatchExecutionRequest
+	4,  // 79: flowkeep.v1.ExecutionService.Execute:output_type -> flowkeep.v1.ExecuteResponse
+	6,  // 80: flowkeep.v1.ExecutionService.BatchExecute:output_type -> flowkeep.v1.BatchExecuteResponse
+	8,  // 81: flowkeep.v1.ExecutionService.GetExecution:output_type -> flowkeep.v1.GetExecutionResponse
+	12, // 82: flowkeep.v1.ExecutionService.ListExecutions:output_type -> flowkeep.v1.ListExecutionsResponse
+	14, // 83: flowkeep.v1.ExecutionService.ListSteps:output_type -> flowkeep.v1.ListStepsResponse
+	16, // 84: flowkeep.v1.ExecutionService.GetStep:output_type -> flowkeep.v1.GetStepResponse
+	66, // 85: flowkeep.v1.ExecutionService.CompareExecutions:output_type -> flowkeep.v1.CompareExecutionsResponse
+	67, // 86: flowkeep.v1.ExecutionService.ExplainExecution:output_type -> flowkeep.v1.ExplainExecutionResponse
+	68, // 87: flowkeep.v1.ExecutionService.ExplainQueue:output_type -> flowkeep.v1.ExplainQueueResponse
+	22, // 88: flowkeep.v1.ExecutionService.Cancel:output_type -> flowkeep.v1.CancelResponse
+	24, // 89: flowkeep.v1.ExecutionService.Pause:output_type -> flowkeep.v1.PauseResponse
+	26, // 90: flowkeep.v1.ExecutionService.Resume:output_type -> flowkeep.v1.ResumeResponse
+	28, // 91: flowkeep.v1.ExecutionService.SetBreakpoints:output_type -> flowkeep.v1.SetBreakpointsResponse
+	30, // 92: flowkeep.v1.ExecutionService.EditStepInput:output_type -> flowkeep.v1.EditStepInputResponse
+	32, // 93: flowkeep.v1.ExecutionService.Terminate:output_type -> flowkeep.v1.TerminateResponse
+	34, // 94: flowkeep.v1.ExecutionService.SignalExecution:output_type -> flowkeep.v1.SignalExecutionResponse
+	19, // 95: flowkeep.v1.ExecutionService.Retry:output_type -> flowkeep.v1.RetryResponse
+	21, // 96: flowkeep.v1.ExecutionService.ForkExecution:output_type -> flowkeep.v1.ForkExecutionResponse
+	36, // 97: flowkeep.v1.ExecutionService.WatchExecution:output_type -> flowkeep.v1.WatchExecutionResponse
+	79, // [79:98] is the sub-list for method output_type
+	60, // [60:79] is the sub-list for method input_type
+	60, // [60:60] is the sub-list for extension type_name
+	60, // [60:60] is the sub-list for extension extendee
+	0,  // [0:60] is the sub-list for field type_name
 }
 
 func init() { file_flowkeep_v1_execution_service_proto_init() }
@@ -3835,7 +3952,7 @@ func file_flowkeep_v1_execution_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_flowkeep_v1_execution_service_proto_rawDesc), len(file_flowkeep_v1_execution_service_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   46,
+			NumMessages:   47,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

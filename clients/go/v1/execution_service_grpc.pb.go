@@ -116,7 +116,9 @@ type ExecutionServiceClient interface {
 	// FAILED_PRECONDITION, EXECUTION_STATE, and of several calls at once, all but one.
 	Retry(ctx context.Context, in *RetryRequest, opts ...grpc.CallOption) (*RetryResponse, error)
 	// Makes a new execution of an existing one, which is left as it is: with its input, or another one, by the same revision
-	// of the workflow or another one. The existing one may run, or have ended in any way. Tags, labels, priority, timeout and
+	// of the workflow or another one, from the beginning or from a step. What lies before that step is inherited: it is
+	// copied as it was recorded, stands in the history of the new execution as `inherited`, and never runs again. So
+	// are steps parallel to it that are done, and a `for_each` that is done with its items; all others run. The existing one may run, or have ended in any way. Tags, labels, priority, timeout and
 	// correlation id are those of the existing one; the owner is the caller. Payloads are copied, so it does not matter
 	// whether the existing one is removed later. Each knows the other, by `Execution.lineage` and `Execution.forks`. What is
 	// recorded and does not fit is told by `checks`, and with such there is no new execution: FAILED_PRECONDITION,
@@ -411,7 +413,9 @@ type ExecutionServiceServer interface {
 	// FAILED_PRECONDITION, EXECUTION_STATE, and of several calls at once, all but one.
 	Retry(context.Context, *RetryRequest) (*RetryResponse, error)
 	// Makes a new execution of an existing one, which is left as it is: with its input, or another one, by the same revision
-	// of the workflow or another one. The existing one may run, or have ended in any way. Tags, labels, priority, timeout and
+	// of the workflow or another one, from the beginning or from a step. What lies before that step is inherited: it is
+	// copied as it was recorded, stands in the history of the new execution as `inherited`, and never runs again. So
+	// are steps parallel to it that are done, and a `for_each` that is done with its items; all others run. The existing one may run, or have ended in any way. Tags, labels, priority, timeout and
 	// correlation id are those of the existing one; the owner is the caller. Payloads are copied, so it does not matter
 	// whether the existing one is removed later. Each knows the other, by `Execution.lineage` and `Execution.forks`. What is
 	// recorded and does not fit is told by `checks`, and with such there is no new execution: FAILED_PRECONDITION,

@@ -161,19 +161,33 @@ class ControlCalls(Connection):
     async def fork(
         self,
         execution_id: str,
+        step: str = "",
         *,
+        iteration: int = 0,
         input: Input | None = None,
+        vars: Input | None = None,
+        outputs: Mapping[str, Any] | None = None,
         revision: int | None = None,
         validate_only: bool = False,
         request_id: RequestId = None,
     ) -> pb.ForkExecutionResponse:
         """Make a new execution of an existing one, which stays as it is; the response has it as `execution`.
 
-        What is None is as it was; `revision` 0 is the latest. With `validate_only` the response only has the `checks`:
-        what is recorded and does not fit. Raises NotFoundError, FailedPreconditionError (FORK_NOT_FITTING), and
-        InvalidArgumentError for an input that does not fit.
+        It begins from a `step`, from the beginning without one; what lies before is inherited and does not run. What is
+        None is as it was; `revision` 0 is the latest, `outputs` are by the ids of steps. With `validate_only` the
+        response only has the `checks`: what is recorded and does not fit. Raises NotFoundError,
+        FailedPreconditionError (FORK_NOT_FITTING, FORK_TOO_LARGE), and InvalidArgumentError for what does not fit of
+        what is given.
         """
         request = fork_request(
-            execution_id, input=input, revision=revision, validate_only=validate_only, request_id=request_id
+            execution_id,
+            step,
+            iteration=iteration,
+            input=input,
+            vars=vars,
+            outputs=outputs,
+            revision=revision,
+            validate_only=validate_only,
+            request_id=request_id,
         )
         return await self._call(self._executions.ForkExecution, request)

@@ -76,6 +76,17 @@ class ExecuteOptions(TypedDict, total=False):
     breakpoints: Breakpoints
 
 
+class ForkOptions(TypedDict, total=False):
+    """What is otherwise in an execution that is made from another one; `fork_request` says what each option means."""
+
+    step: str
+    iteration: int
+    input: Input | None
+    vars: Input | None
+    outputs: Mapping[str, Any] | None
+    revision: int | None
+
+
 class ExecutionFilters(TypedDict, total=False):
     """Which executions are meant; all must hold. Beginnings of ranges are inclusive, their ends exclusive."""
 
@@ -269,8 +280,12 @@ def retry_request(
 
 def fork_request(
     execution_id: str,
+    step: str = "",
     *,
+    iteration: int = 0,
     input: Input | None = None,
+    vars: Input | None = None,
+    outputs: Mapping[str, Any] | None = None,
     revision: int | None = None,
     validate_only: bool = False,
     request_id: RequestId = None,
@@ -282,6 +297,11 @@ def fork_request(
         validate_only=flag("validate_only", validate_only),
         request_id=request_text(request_id),
     )
+    request.step_path, request.step_iteration = text("step", step), whole("iteration", iteration)
+    if vars is not None:
+        request.vars.CopyFrom(to_struct(vars, "vars"))
+    for path, output in (outputs or {}).items():
+        request.outputs.add(path=text("outputs", path), output=to_value(output))
     if revision is not None:
         request.revision = whole("revision", revision)
     return request

@@ -139,8 +139,8 @@ export class ControlCalls extends NotificationCalls {
   /**
    * Makes a new execution of an existing one, which stays as it is; the response has it as `execution`.
    *
-   * What is not given is as it was. With `validateOnly` the response only has the `checks`: what is recorded and does not
-   * fit. Throws NotFoundError, FailedPreconditionError (FORK_NOT_FITTING), InvalidArgumentError.
+   * It begins from a `step`, from the beginning without one; what lies before is inherited. What is not given is as it was. With `validateOnly` the response only has the `checks`: what is recorded and does not
+   * fit. Throws NotFoundError, FailedPreconditionError (FORK_NOT_FITTING, FORK_TOO_LARGE).
    */
   async fork(executionId: string, options: ForkOptions = {}): Promise<ForkExecutionResponse> {
     const request = forkRequest(executionId, options);

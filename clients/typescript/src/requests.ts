@@ -70,8 +70,16 @@ export interface RetryOptions extends ChangeOptions {
 
 /** What is otherwise in an execution that is made from another one; what is not given is as it was. */
 export interface ForkOptions extends ChangeOptions {
+  /** Id of the step to begin from; what lies before is inherited and does not run. Default: the beginning. */
+  readonly step?: string | undefined;
+  /** Number of the whole run of that step; by default the newest. */
+  readonly iteration?: number | undefined;
   /** Input of the new execution. */
   readonly input?: Input | undefined;
+  /** Variables that stand so where it begins. */
+  readonly vars?: Input | undefined;
+  /** Outputs of steps before, by their ids, in place of those that were recorded. */
+  readonly outputs?: Readonly<Record<string, unknown>> | undefined;
   /** Revision that it runs; 0 means the latest. */
   readonly revision?: number | undefined;
   /** Only tell what does not fit. */
@@ -210,12 +218,16 @@ export function retryRequest(executionId: string, options: RetryOptions): RetryR
 
 /** Returns a request of ForkExecution. */
 export function forkRequest(executionId: string, options: ForkOptions): ForkExecutionRequest {
-  const { input, revision } = options;
-  return create(ForkExecutionRequestSchema, {
+  const { input, vars, outputs = {}, revision } = options;
+  return fromJson(ForkExecutionRequestSchema, {
     executionId,
     requestId: requestId(options),
     validateOnly: options.validateOnly ?? false,
+    stepPath: options.step ?? "",
+    stepIteration: options.iteration ?? 0,
     ...(input !== undefined && { input: toStruct(input, "input") }),
+    ...(vars !== undefined && { vars: toStruct(vars, "vars") }),
+    outputs: Object.entries(outputs).map(([path, output]) => ({ path, output: toValue(output, `outputs.${path}`) })),
     ...(revision !== undefined && { revision }),
   });
 }

@@ -85,6 +85,7 @@ INPUT = RowKind[NewExecution](
     Column("org_id", "text", "execution.org"),
     Column("execution_id", "uuid", "execution.id"),
     Column("input", "jsonb", "input"),
+    Column("vars", "jsonb", lambda new: new.vars or None),
 )
 """The input of a new execution."""
 

@@ -48,8 +48,8 @@ FROM jsonb_array_elements($1::jsonb) AS r
 ON CONFLICT DO NOTHING RETURNING id;
 
 -- INSERT_INPUTS: $1 inputs
-INSERT INTO execution_inputs (org_id, execution_id, input)
-SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, nullif(r->2, 'null') AS input
+INSERT INTO execution_inputs (org_id, execution_id, input, vars)
+SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, nullif(r->2, 'null') AS input, nullif(r->3, 'null') AS vars
 FROM jsonb_array_elements($1::jsonb) AS r;
 
 -- UPDATE_EXECUTIONS: $1 changes
@@ -383,8 +383,8 @@ SELECT r->>0 AS org_id, (r->>1)::uuid AS id, r->>2 AS owner, (r->>3)::uuid AS wo
 FROM jsonb_array_elements($13::jsonb) AS r
 ON CONFLICT DO NOTHING RETURNING id),
 given AS (
-INSERT INTO execution_inputs (org_id, execution_id, input)
-SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, nullif(r->2, 'null') AS input
+INSERT INTO execution_inputs (org_id, execution_id, input, vars)
+SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, nullif(r->2, 'null') AS input, nullif(r->3, 'null') AS vars
 FROM jsonb_array_elements($14::jsonb) AS r)
 SELECT 1 / ((SELECT count(*) FROM taken) = $15
     AND (SELECT count(*) FROM live) = cardinality($10)

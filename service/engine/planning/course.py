@@ -149,9 +149,9 @@ class Course:
 
     def open_block(self, scope: str, block: Block) -> list[str]:
         """Open a block and return the steps of it that wait for none, as paths; of one that has begun in an earlier
-        run, those that wait for none any more.
+        run, or of the root where steps are inherited, those that wait for none any more.
         """
-        if not self.state.reopened_seq:
+        if not (self.state.reopened_seq or (self.steps and not scope)):
             self.blocks = self.blocks.set(scope, OpenBlock(len(block.steps)))
             return [paths.join(scope, step.id) for step in block.steps if not block.predecessors[step.id]]
         records = records_of(block, finder(self.steps, scope))

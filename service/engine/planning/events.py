@@ -149,7 +149,7 @@ class StepCancelled:
 
 @dataclass(frozen=True, slots=True)
 class VariablesAssigned:
-    """Variables were assigned."""
+    """Variables were assigned; those with an empty path were given to an execution that was made from another one."""
 
     path: str
     vars: Mapping[str, Any]
@@ -253,7 +253,10 @@ EventBody = (
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One numbered entry of a history; `progress` and `counts` are those after it."""
+    """One numbered entry of a history; `progress` and `counts` are those after it.
+
+    `inherited`: it tells what was copied from the execution that this one was made from, or given then.
+    """
 
     seq: int
     transition_seq: int
@@ -261,3 +264,4 @@ class Event:
     progress: int
     counts: StepCounts
     body: EventBody
+    inherited: bool = False

@@ -71,13 +71,20 @@ class Folding:
             usage=None,
         )
         self._edit: Edit | None = None
+        self._vars: Mapping[str, Any] = {}
 
     @property
     def detail(self) -> ExecutionDetail:
         """The execution after the events so far."""
         steps = tuple(self._steps[key] for key in sorted(self._steps))
         return ExecutionDetail(
-            self._execution, self._input, self._result, steps, signals=self._signals, edit=self._edit
+            self._execution,
+            self._input,
+            self._result,
+            steps,
+            signals=self._signals,
+            edit=self._edit,
+            vars=self._vars,
         )
 
     def take(self, event: Event) -> None:
@@ -125,6 +132,8 @@ class Folding:
                 changes |= {"reopened_seq": event.seq, "start_time": self._execution.start_time or event.time}
                 changes |= {"deadline_time": deadline_time or self._execution.deadline_time}
                 self._result, self._edit = None, edit
+            case events.VariablesAssigned(path="", vars=given):
+                self._vars = given
             case body if self._has_steps:
                 key = body.path, body.iteration
                 step = self._steps.get(key) or self._fresh(key)

@@ -76,7 +76,7 @@ def restoring(definition: Definition, detail: ExecutionDetail, worker: str) -> W
         counts=execution.counts,
         state=execution.state,
         steps=kept.finish(),
-        vars=(yield from gathering_variables(detail.steps)),
+        vars=(yield from gathering_variables(detail)),
         progress=execution.progress,
         last_seq=execution.last_seq,
         start_time=execution.start_time,

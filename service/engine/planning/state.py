@@ -12,7 +12,18 @@ import msgspec
 from immutables import Map
 
 from persistence.breakpoints import Breakpoints
-from persistence.model import Edit, Execution, ExecutionState, Pause, Step, StepCounts, StepKey, StepState, WaitKind
+from persistence.model import (
+    Edit,
+    Execution,
+    ExecutionDetail,
+    ExecutionState,
+    Pause,
+    Step,
+    StepCounts,
+    StepKey,
+    StepState,
+    WaitKind,
+)
 from persistence.model import Ending as StoredEnding
 from persistence.signals import Signal
 from persistence.usage import Usage
@@ -321,11 +332,16 @@ def finding_newest(steps: Sequence[Step]) -> Work[dict[str, Step]]:
     return found
 
 
-def gathering_variables(steps: Sequence[Step]) -> Work[dict[str, Any]]:
-    """Return the variables that steps have assigned, each as the last that ended left it."""
-    first: dict[str, int] = {}
-    last: dict[str, tuple[int, Any]] = {}
-    for part in parts(steps):
+def gathering_variables(detail: ExecutionDetail) -> Work[dict[str, Any]]:
+    """Return the variables that steps have assigned, each as the last that ended left it.
+
+    Those that the execution was given when it was made come after what it inherited then.
+    """
+    lineage = detail.execution.lineage
+    begin = lineage.inherited if lineage is not None else 0
+    first: dict[str, int] = dict.fromkeys(detail.vars, begin)
+    last: dict[str, tuple[int, Any]] = {name: (begin, value) for name, value in detail.vars.items()}
+    for part in parts(detail.steps):
         for step in part:
             if step.end_seq is None:
                 continue

@@ -14,7 +14,6 @@ from service.engine.clock import later
 from service.engine.definition import Call, Definition, Delivery, StepSpec
 from service.engine.durations import TEN_YEARS
 from service.engine.expressions import Allowance, ExpressionError, PutOffError
-from service.engine.expressions.cost import PER_STEP
 from service.engine.failure import (
     EXECUTION_TOO_LARGE,
     EXPRESSION_ERROR,
@@ -23,6 +22,7 @@ from service.engine.failure import (
     Failure,
 )
 from service.engine.planning import events
+from service.engine.planning.assigning import assign
 from service.engine.planning.draft import Draft
 from service.engine.planning.effects import Effect, StartAttempt
 from service.engine.planning.failed_attempts import lost_in_a_row, may_retry, with_failed_attempt
@@ -235,18 +235,7 @@ class StepRules(ABC):
         if not spec.assign:
             return None
         variables = {**self.draft.variables(self.scope(step), attempt=step.attempt, ended=step), "result": step.output}
-        values, begun = dict[str, Any](), self.allowance.spent
-        for name, expression in spec.assign:
-            # They are one part, which cannot be cut: where the first ones are heavy, the rest must not hold the loop.
-            if self.allowance.spent - begun > PER_STEP:
-                raise ExpressionError(
-                    "may be too much work for values of this size; use smaller values, or several steps"
-                )
-            values[name] = expression.spend(variables, self.allowance)
-        normal: dict[str, Any] = payload.normalise(values, "vars")
-        after = payload.normalise({**self.draft.state.vars, **normal}, "vars")  # all together are one payload too
-        self.allowance.count_value(after, payload.size(after))
-        return normal
+        return assign(spec, variables, self.draft.state.vars, self.allowance)
 
     def fail_attempt(self, step: Step, failure: Failure, draw: float, retry_after: float | None) -> None:
         spec = self.spec(step)

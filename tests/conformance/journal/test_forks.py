@@ -70,3 +70,12 @@ async def test_it_has_its_payloads_when_the_other_one_is_removed(repository: Rep
     assert [(each.input, each.output, each.assigned) for each in detail.steps] == [(large, large, large)]
     assert detail.execution.state is ExecutionState.RUNNING and detail.execution.lineage == row.lineage
     assert ids(await repository.list_forks(SCOPE, source.id, 10)) == [fork.id]
+
+
+async def test_it_has_the_variables_that_it_was_given(repository: Repository, keeper: Keeper) -> None:
+    source, vars = await keeper.put(), {"x": 1e300, "y": {"text": "ä"}}
+    row = (await repository.create(new(fork_of(source, keeper), vars=vars))).execution
+    assert (await repository.get_detail(SCOPE, row.id)).vars == vars
+    loaded = await repository.load(keeper.incarnation, row.id)
+    assert loaded is not None and loaded.vars == vars
+    assert (await repository.get_detail(SCOPE, source.id)).vars == {}

@@ -100,6 +100,9 @@ CHECKED: Mapping[str, Checked] = {
     "M22": Checked("a worker that was silent for too long keeps what it runs", "ST4", f"{_WORKERS}::test_m22"),
     "M23": Checked("the capacity of workers is ignored", "ST9", f"{_WORKERS}::test_m23"),
     "M24": Checked("what a worker runs is forgotten when it drains", "ST1", f"{_WORKERS}::test_m24"),
+    "M30": Checked(
+        "a fork shares a payload with its original", "RE4", "tests/integration/test_fork_planted.py::test_m30"
+    ),
     "M25": Checked("what workers run is lost when their server drains", "ST1", f"{_WORKERS}::test_m25"),
 }
 

@@ -32,6 +32,7 @@ class ExecutionEvent(_message.Message):
     TIME_FIELD_NUMBER: _builtins.int
     PROGRESS_PERCENT_FIELD_NUMBER: _builtins.int
     STEP_COUNTS_FIELD_NUMBER: _builtins.int
+    INHERITED_FIELD_NUMBER: _builtins.int
     CREATED_FIELD_NUMBER: _builtins.int
     STARTED_FIELD_NUMBER: _builtins.int
     STEP_STARTED_FIELD_NUMBER: _builtins.int
@@ -59,6 +60,10 @@ class ExecutionEvent(_message.Message):
     """
     progress_percent: _builtins.int
     """Output only. Progress of the execution after the event, 0 to 100."""
+    inherited: _builtins.bool
+    """Output only. Whether it tells what was copied from the execution that this one was made from, or given then, and did not
+    happen here.
+    """
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """Output only. When it happened, by the clock of the server that drove the execution."""
@@ -151,6 +156,7 @@ class ExecutionEvent(_message.Message):
         time: _timestamp_pb2.Timestamp | None = ...,
         progress_percent: _builtins.int = ...,
         step_counts: _execution_pb2.StepCounts | None = ...,
+        inherited: _builtins.bool = ...,
         created: Global___ExecutionCreated | None = ...,
         started: Global___ExecutionStarted | None = ...,
         step_started: Global___StepStarted | None = ...,
@@ -173,7 +179,7 @@ class ExecutionEvent(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["breakpoints_set", b"breakpoints_set", "cancelling", b"cancelling", "created", b"created", "finished", b"finished", "kind", b"kind", "paused", b"paused", "reopened", b"reopened", "resumed", b"resumed", "signal_received", b"signal_received", "started", b"started", "step_cancelled", b"step_cancelled", "step_completed", b"step_completed", "step_counts", b"step_counts", "step_edited", b"step_edited", "step_failed", b"step_failed", "step_progressed", b"step_progressed", "step_retrying", b"step_retrying", "step_skipped", b"step_skipped", "step_started", b"step_started", "step_waiting", b"step_waiting", "time", b"time", "variables_assigned", b"variables_assigned"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["breakpoints_set", b"breakpoints_set", "cancelling", b"cancelling", "created", b"created", "finished", b"finished", "kind", b"kind", "paused", b"paused", "progress_percent", b"progress_percent", "reopened", b"reopened", "resumed", b"resumed", "seq", b"seq", "signal_received", b"signal_received", "started", b"started", "step_cancelled", b"step_cancelled", "step_completed", b"step_completed", "step_counts", b"step_counts", "step_edited", b"step_edited", "step_failed", b"step_failed", "step_progressed", b"step_progressed", "step_retrying", b"step_retrying", "step_skipped", b"step_skipped", "step_started", b"step_started", "step_waiting", b"step_waiting", "time", b"time", "transition_seq", b"transition_seq", "variables_assigned", b"variables_assigned"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["breakpoints_set", b"breakpoints_set", "cancelling", b"cancelling", "created", b"created", "finished", b"finished", "inherited", b"inherited", "kind", b"kind", "paused", b"paused", "progress_percent", b"progress_percent", "reopened", b"reopened", "resumed", b"resumed", "seq", b"seq", "signal_received", b"signal_received", "started", b"started", "step_cancelled", b"step_cancelled", "step_completed", b"step_completed", "step_counts", b"step_counts", "step_edited", b"step_edited", "step_failed", b"step_failed", "step_progressed", b"step_progressed", "step_retrying", b"step_retrying", "step_skipped", b"step_skipped", "step_started", b"step_started", "step_waiting", b"step_waiting", "time", b"time", "transition_seq", b"transition_seq", "variables_assigned", b"variables_assigned"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["created", "started", "step_started", "step_progressed", "step_waiting", "step_retrying", "step_completed", "step_failed", "step_skipped", "step_cancelled", "variables_assigned", "paused", "resumed", "signal_received", "cancelling", "finished", "reopened", "breakpoints_set", "step_edited"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
@@ -704,7 +710,9 @@ class VariablesAssigned(_message.Message):
     VARS_FIELD_NUMBER: _builtins.int
     ITERATION_FIELD_NUMBER: _builtins.int
     path: _builtins.str
-    """Output only. Path of the step that assigned them."""
+    """Output only. Path of the step that assigned them; empty where they were given to an execution that was made from another
+    one.
+    """
     iteration: _builtins.int
     """Output only. Number of the whole run of the step, from 1."""
     @_builtins.property

@@ -822,6 +822,7 @@ class StepExecution(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     PAYLOADS_OMITTED_FIELD_NUMBER: _builtins.int
     ITERATION_FIELD_NUMBER: _builtins.int
+    INHERITED_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Output only. Path of the step in the execution, such as `research` or `fan_out[3].fetch`."""
     display_name: _builtins.str
@@ -857,6 +858,10 @@ class StepExecution(_message.Message):
     iteration: _builtins.int
     """Output only. Number of the whole run of the step: 1, and one more each time that it is revised or retried in place.
     Attempts are counted anew in each.
+    """
+    inherited: _builtins.bool
+    """Output only. Whether it was copied from the execution that this one was made from, or given then, and did not run. Its
+    times are those of the copy.
     """
     @_builtins.property
     def input(self) -> _struct_pb2.Struct:
@@ -939,10 +944,11 @@ class StepExecution(_message.Message):
         usage: Global___Usage | None = ...,
         payloads_omitted: _builtins.bool = ...,
         iteration: _builtins.int = ...,
+        inherited: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["assigned", b"assigned", "duration", b"duration", "end_time", b"end_time", "failure", b"failure", "input", b"input", "outcome", b"outcome", "output", b"output", "start_time", b"start_time", "usage", b"usage", "wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assigned", b"assigned", "attempt", b"attempt", "depends_on", b"depends_on", "display_name", b"display_name", "duration", b"duration", "end_time", b"end_time", "failed_attempts", b"failed_attempts", "failure", b"failure", "handler", b"handler", "input", b"input", "iteration", b"iteration", "max_attempts", b"max_attempts", "outcome", b"outcome", "output", b"output", "path", b"path", "payloads_omitted", b"payloads_omitted", "progress_percent", b"progress_percent", "skip_reason", b"skip_reason", "start_time", b"start_time", "state", b"state", "usage", b"usage", "wait", b"wait", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assigned", b"assigned", "attempt", b"attempt", "depends_on", b"depends_on", "display_name", b"display_name", "duration", b"duration", "end_time", b"end_time", "failed_attempts", b"failed_attempts", "failure", b"failure", "handler", b"handler", "inherited", b"inherited", "input", b"input", "iteration", b"iteration", "max_attempts", b"max_attempts", "outcome", b"outcome", "output", b"output", "path", b"path", "payloads_omitted", b"payloads_omitted", "progress_percent", b"progress_percent", "skip_reason", b"skip_reason", "start_time", b"start_time", "state", b"state", "usage", b"usage", "wait", b"wait", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["output", "failure"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015

@@ -868,11 +868,41 @@ class ForkExecutionRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class GivenOutput(_message.Message):
+        """The output of a step."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        PATH_FIELD_NUMBER: _builtins.int
+        OUTPUT_FIELD_NUMBER: _builtins.int
+        path: _builtins.str
+        """Required. Id of the step, one of the workflow itself."""
+        @_builtins.property
+        def output(self) -> _struct_pb2.Value:
+            """Optional. What it gives, as if it had run."""
+
+        def __init__(
+            self,
+            *,
+            path: _builtins.str = ...,
+            output: _struct_pb2.Value | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["output", b"output", "path", b"path"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     EXECUTION_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     INPUT_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    STEP_PATH_FIELD_NUMBER: _builtins.int
+    STEP_ITERATION_FIELD_NUMBER: _builtins.int
+    VARS_FIELD_NUMBER: _builtins.int
+    OUTPUTS_FIELD_NUMBER: _builtins.int
     execution_id: _builtins.str
     """Required. Id of the execution that the new one is made from."""
     request_id: _builtins.str
@@ -885,11 +915,26 @@ class ForkExecutionRequest(_message.Message):
     """Optional. Revision that the new execution runs. Unset means that of the existing one, 0 the latest."""
     validate_only: _builtins.bool
     """Optional. Only tell the `checks`, and make nothing."""
+    step_path: _builtins.str
+    """Optional. Id of the step to begin from, one of the workflow itself: of a step of a `for_each` the `for_each` runs whole.
+    Empty means from the beginning. All that lies before it must be done or be given: else the checks tell
+    what is not.
+    """
+    step_iteration: _builtins.int
+    """Optional. Number of the whole run of that step, for the lineage. 0 means the newest, if it has begun."""
     @_builtins.property
     def input(self) -> _struct_pb2.Struct:
         """Optional. Input of the new execution. Unset means that of the existing one. It must meet the `input_schema` of the
         revision.
         """
+
+    @_builtins.property
+    def vars(self) -> _struct_pb2.Struct:
+        """Optional. Variables that stand so where the new execution begins, in place of what the inherited steps assigned."""
+
+    @_builtins.property
+    def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ForkExecutionRequest.GivenOutput]:
+        """Optional. Outputs of steps that do not run, in place of what was recorded. What the step assigns is made of it."""
 
     def __init__(
         self,
@@ -899,10 +944,14 @@ class ForkExecutionRequest(_message.Message):
         input: _struct_pb2.Struct | None = ...,
         revision: _builtins.int | None = ...,
         validate_only: _builtins.bool = ...,
+        step_path: _builtins.str = ...,
+        step_iteration: _builtins.int = ...,
+        vars: _struct_pb2.Struct | None = ...,
+        outputs: _abc.Iterable[Global___ForkExecutionRequest.GivenOutput] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_revision", b"_revision", "input", b"input", "revision", b"revision"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_revision", b"_revision", "input", b"input", "revision", b"revision", "vars", b"vars"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_revision", b"_revision", "execution_id", b"execution_id", "input", b"input", "request_id", b"request_id", "revision", b"revision", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_revision", b"_revision", "execution_id", b"execution_id", "input", b"input", "outputs", b"outputs", "request_id", b"request_id", "revision", b"revision", "step_iteration", b"step_iteration", "step_path", b"step_path", "validate_only", b"validate_only", "vars", b"vars"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__revision: _TypeAlias = _typing.Literal["revision"]  # noqa: Y015
     _WhichOneofArgType__revision: _TypeAlias = _typing.Literal["_revision", b"_revision"]  # noqa: Y015
@@ -932,6 +981,12 @@ class ForkExecutionResponse(_message.Message):
             """Never sent."""
             KIND_INPUT: ForkExecutionResponse.Check._Kind.ValueType  # 1
             """The recorded input does not meet the `input_schema` of the revision: give another one as `input`."""
+            KIND_HANDLER: ForkExecutionResponse.Check._Kind.ValueType  # 2
+            """In the revision another handler runs the step than the one that gave the recorded output, it assigns other variables,
+            or there is no such step.
+            """
+            KIND_NOT_DONE: ForkExecutionResponse.Check._Kind.ValueType  # 3
+            """The step lies before the one to begin from, and is not done."""
 
         class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
             """What does not fit. Values may be added."""
@@ -940,6 +995,12 @@ class ForkExecutionResponse(_message.Message):
         """Never sent."""
         KIND_INPUT: ForkExecutionResponse.Check.Kind.ValueType  # 1
         """The recorded input does not meet the `input_schema` of the revision: give another one as `input`."""
+        KIND_HANDLER: ForkExecutionResponse.Check.Kind.ValueType  # 2
+        """In the revision another handler runs the step than the one that gave the recorded output, it assigns other variables,
+        or there is no such step.
+        """
+        KIND_NOT_DONE: ForkExecutionResponse.Check.Kind.ValueType  # 3
+        """The step lies before the one to begin from, and is not done."""
 
         KIND_FIELD_NUMBER: _builtins.int
         PATH_FIELD_NUMBER: _builtins.int

@@ -17,5 +17,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop them: where an execution comes from is forgotten."""
+    """Drop them: where an execution comes from is forgotten, and with what variables it began."""
+    op.execute("ALTER TABLE execution_inputs DROP COLUMN vars")
     op.execute("ALTER TABLE executions DROP COLUMN lineage")
