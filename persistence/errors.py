@@ -5,7 +5,8 @@ PersistenceError
 │   ├── WorkflowNotFoundError
 │   ├── RevisionNotFoundError
 │   ├── ExecutionNotFoundError
-│   └── TaskNotFoundError
+│   ├── TaskNotFoundError
+│   └── BulkNotFoundError
 ├── NameTakenError
 ├── EtagMismatchError
 ├── WorkflowInUseError
@@ -13,6 +14,7 @@ PersistenceError
 ├── ExecutionFinishedError
 ├── ExecutionStateError
 ├── SignalsFullError
+├── TooManyBulksError
 ├── TaskEndedError
 ├── TaskClaimedError
 ├── TaskNotAssignedError
@@ -72,6 +74,14 @@ class TaskNotFoundError(NotFoundError):
     def __init__(self, task_id: UUID) -> None:
         super().__init__(f"task {task_id} not found")
         self.task_id = task_id
+
+
+class BulkNotFoundError(NotFoundError):
+    """There is no such operation in bulk in the scope."""
+
+    def __init__(self, bulk_id: UUID) -> None:
+        super().__init__(f"operation {bulk_id} not found")
+        self.bulk_id = bulk_id
 
 
 class NameTakenError(PersistenceError):
@@ -134,6 +144,14 @@ class SignalsFullError(PersistenceError):
             f" {most_bytes:,} bytes of payloads in all; the new one was not kept"
         )
         self.execution_id = execution_id
+
+
+class TooManyBulksError(PersistenceError):
+    """As many operations in bulk of the org run as may at a time."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"{most} operations in bulk of the org run, which is the most: wait for one, or stop one")
+        self.most = most
 
 
 class TaskEndedError(PersistenceError):

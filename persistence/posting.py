@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 from uuid import UUID
 
 import msgspec
@@ -23,13 +24,50 @@ class Posting(msgspec.Struct, frozen=True):
     body: Mapping[str, Json]
 
 
+class Standing(Protocol):
+    """What decides of an execution whether it may be sent something."""
+
+    @property
+    def id(self) -> UUID:
+        """Its id."""
+        ...
+
+    @property
+    def state(self) -> ExecutionState:
+        """Its state."""
+        ...
+
+    @property
+    def ending(self) -> object:
+        """The end that is decided while attempts are being stopped, None while there is none."""
+        ...
+
+
+def admits_cancel(execution: Standing, unseen: Iterable[str]) -> bool:
+    """Return whether the message CANCEL is to be sent: False where the execution is cancelled, or will be.
+
+    Raises ExecutionFinishedError for what has ended otherwise.
+    """
+    state = execution.state
+    if state.is_end and state is not ExecutionState.CANCELLED:
+        raise ExecutionFinishedError(execution.id, state)
+    return not state.is_end and state is not ExecutionState.CANCELLING and MessageKind.CANCEL not in tuple(unseen)
+
+
 def admits(execution: Execution, unseen: Iterable[str], posting: Posting) -> bool:
-    """Return whether a message is to be sent: False where what it asks for is so already, or asked for.
+    """Return what `admits_kind` does of a message, which may be about one pause of the execution."""
+    waiting = tuple(unseen)
+    is_held = posting.kind is MessageKind.EDIT and _is_held(execution, waiting, posting)
+    return admits_kind(execution, waiting, posting.kind, is_held=is_held)
+
+
+def admits_kind(execution: Standing, unseen: Iterable[str], kind: MessageKind, *, is_held: bool = False) -> bool:
+    """Return whether a message of a kind is to be sent: False where what it asks for is so already, or asked for.
 
     `unseen` are the kinds of the messages that wait for the execution, in their order: it is judged by how it will
     stand when it has seen them. Raises ExecutionFinishedError and ExecutionStateError.
     """
-    state, kind = execution.state, posting.kind
+    state = execution.state
     if state.is_end:
         raise ExecutionFinishedError(execution.id, state)
     waiting = tuple(unseen)
@@ -43,7 +81,7 @@ def admits(execution: Execution, unseen: Iterable[str], posting: Posting) -> boo
             return False
         case MessageKind.RESUME if state is ExecutionState.PAUSED:
             return True
-        case MessageKind.EDIT if _is_held(execution, waiting, posting):
+        case MessageKind.EDIT if is_held:
             return True
         case MessageKind.SIGNAL | MessageKind.BREAKPOINTS if state is not ExecutionState.CANCELLING:
             return True

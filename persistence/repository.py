@@ -15,6 +15,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 from uuid import UUID
 
+from persistence.bulks import BulkRepository
 from persistence.journal import Journal
 from persistence.listing import ExecutionFilter, ExecutionOrder, PageKey, StepFilter, StepPlace, WorkflowFilter
 from persistence.model import (
@@ -270,6 +271,7 @@ class Repository(
     UserNotificationRepository,
     TaskRepository,
     WorkerRepository,
+    BulkRepository,
     Protocol,
 ):
     """All of a store."""

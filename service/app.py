@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 
 import structlog
 
+from flowkeep.v1.bulk_service_pb2_grpc import add_BulkServiceServicer_to_server
 from flowkeep.v1.execution_service_pb2_grpc import add_ExecutionServiceServicer_to_server
 from flowkeep.v1.notification_service_pb2_grpc import add_NotificationServiceServicer_to_server
 from flowkeep.v1.task_service_pb2_grpc import add_TaskServiceServicer_to_server
@@ -25,6 +26,7 @@ from persistence.errors import PersistenceError
 from persistence.repository import Repository
 from service.announcing import announce
 from service.api.admission import Admission
+from service.api.bulk_service import BulkServicer
 from service.api.events import encode
 from service.api.execution_service import ExecutionServicer
 from service.api.identity import open_authenticator
@@ -42,6 +44,8 @@ from service.api.workflow_service import WorkflowServicer
 from service.calls.call_grpc import call_grpc
 from service.calls.channels import Channels
 from service.config import Config
+from service.engine.bulk.bulks import Bulks
+from service.engine.bulk.carrier import Carrier
 from service.engine.clock import StoreClock
 from service.engine.control import Control
 from service.engine.debugging import Debugging
@@ -99,6 +103,8 @@ class Engine:
     control: Control
     people: People
     workers: Workers
+    carrier: Carrier
+    bulks: Bulks
     known_handlers: KnownHandlers
 
 
@@ -156,7 +162,22 @@ def build_engine(
     executions = Executions(repository, workflows, runner, _pace(config), outside.new_id, mended)
     control = Control(repository, runner, outside.new_id)
     people = People(repository, runner, _pace(config))
-    return Engine(repository, hub, workflows, outside.clock, runner, executions, control, people, workers, known)
+    carrier = Carrier(repository, runner, executions.retries)
+    bulks = Bulks(repository, hub, _pace(config), carrier, runner.now, outside.new_id)
+    return Engine(
+        repository,
+        hub,
+        workflows,
+        outside.clock,
+        runner,
+        executions,
+        control,
+        people,
+        workers,
+        carrier,
+        bulks,
+        known,
+    )
 
 
 def notifications_of(config: Config, repository: Repository, hub: WatchHub) -> UserNotifications:
@@ -205,6 +226,8 @@ async def running_engine(
     tasks.keep(engine.workers.keep, "silent workers")
     tasks.keep(lambda: engine.workers.relay.keep(repository, lambda: runner.incarnation), "relayed attempts")
     tasks.keep(engine.known_handlers.keep, "known handlers")
+    tasks.keep(engine.carrier.keep, "operations in bulk")
+    tasks.keep(engine.carrier.tend, "old operations in bulk")
     tasks.keep(lambda: announce(engine.workers, repository, lambda: runner.incarnation), "announced workers")
     leases: LeaseThread | LeaseKeeper
     if (apart := repository.leases_apart()) is not None:
@@ -266,6 +289,7 @@ async def running_server(config: Config, repository: Repository, *, alone: bool)
         )
         notification_servicer = NotificationServicer(notifications_of(config, repository, engine.hub), tokens)
         task_servicer = TaskServicer(engine.people, repository, tokens)
+        bulk_servicer = BulkServicer(engine.bulks, repository, tokens)
         engine.workers.proof = Proof(await repository.secret("worker_attempts"))
         worker_servicer = WorkerServicer(
             engine.workers,
@@ -285,6 +309,7 @@ async def running_server(config: Config, repository: Repository, *, alone: bool)
                 lambda target: add_NotificationServiceServicer_to_server(notification_servicer, target),
                 lambda target: add_TaskServiceServicer_to_server(task_servicer, target),
                 lambda target: add_WorkerServiceServicer_to_server(worker_servicer, target),
+                lambda target: add_BulkServiceServicer_to_server(bulk_servicer, target),
             ],
         )
         await server.start()

@@ -12,6 +12,7 @@ from grpc import aio
 from grpc_health.v1 import health, health_pb2
 
 from flowkeep.v1 import (
+    bulk_service_pb2,
     execution_service_pb2,
     notification_service_pb2,
     task_service_pb2,
@@ -35,6 +36,7 @@ SERVICES = (
     notification_service_pb2.DESCRIPTOR.services_by_name["NotificationService"].full_name,
     task_service_pb2.DESCRIPTOR.services_by_name["TaskService"].full_name,
     worker_service_pb2.DESCRIPTOR.services_by_name["WorkerService"].full_name,
+    bulk_service_pb2.DESCRIPTOR.services_by_name["BulkService"].full_name,
 )
 
 HANDLERS = "flowkeep.handlers"
@@ -48,6 +50,7 @@ METHODS = tuple(
         notification_service_pb2,
         task_service_pb2,
         worker_service_pb2,
+        bulk_service_pb2,
     )
     for service in file.DESCRIPTOR.services_by_name.values()
     for method in service.methods

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from secrets import token_bytes
 
-from persistence.memory.executions import MemoryExecutions
+from persistence.memory.bulks import MemoryBulks
 from persistence.memory.journal import MemoryJournal
 from persistence.memory.people import MemoryTasks
 from persistence.memory.replicas import MemoryReplicas
@@ -26,7 +26,7 @@ def _utc_now() -> datetime:
 
 class MemoryRepository(
     MemoryWorkflows,
-    MemoryExecutions,
+    MemoryBulks,
     MemoryTasks,
     MemoryJournal,
     MemoryReplicas,

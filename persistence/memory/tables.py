@@ -10,6 +10,7 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
+from persistence.bulks import Bulk, BulkResult
 from persistence.errors import ExecutionNotFoundError, RequestIdReusedError
 from persistence.memory import invariants
 from persistence.memory.json import copied
@@ -164,6 +165,15 @@ class HeldAttempt:
 
 
 @dataclass(slots=True)
+class BulkRow:
+    """An operation in bulk with its results in order, and the id of the request that started it, or nothing."""
+
+    bulk: Bulk
+    request_id: str
+    results: list[BulkResult] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class Tables:
     """All rows of a store."""
 
@@ -184,6 +194,7 @@ class Tables:
     workers: dict[UUID, Sequence[ConnectedWorker]] = field(default_factory=dict)
     """By the incarnation of the process that announced them."""
     worker_attempts: dict[WorkerAttempt, HeldAttempt] = field(default_factory=dict)
+    bulks: dict[UUID, BulkRow] = field(default_factory=dict)
     replica_names: dict[UUID, str] = field(default_factory=dict)
 
     def row(self, scope: Scope, execution_id: UUID) -> ExecutionRow:

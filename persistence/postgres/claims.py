@@ -25,7 +25,7 @@ from persistence.processes import News
 
 # A lease that lasts for days was written by none of us, and would hold back for ever what a dead process owned.
 RUNS = "r.lease_until > clock_timestamp() AND r.lease_until < clock_timestamp() + interval '1 day'"
-_LIVE = f"EXISTS (SELECT FROM replicas r WHERE r.incarnation = {{0}} AND {RUNS})"
+LIVE = f"EXISTS (SELECT FROM replicas r WHERE r.incarnation = {{0}} AND {RUNS})"
 _TAKEN = selected(EXECUTION_COLUMNS, "e.")
 # Numbers at the end of their type must not make a claim fail, and all others with it.
 _NEXT_EPOCH = "e.epoch + (e.epoch < 9223372036854775807)::int"
@@ -115,23 +115,23 @@ _CLAIM = f"""{_CHOICE}
 UPDATE executions e SET incarnation = $1, epoch = {_NEXT_EPOCH}, wake_time = NULL,
     awaits = NULL, deaths = {_NEXT_DEATHS}
 FROM due d
-WHERE e.org_id = d.org_id AND e.id = d.id AND e.end_time IS NULL AND {_LIVE.format("$1")}
+WHERE e.org_id = d.org_id AND e.id = d.id AND e.end_time IS NULL AND {LIVE.format("$1")}
   AND CASE WHEN e.incarnation IS NULL THEN e.wake_time <= clock_timestamp() OR e.awaits ?| $5::text[]
       ELSE {_OF_DEAD} END
 RETURNING d.turn, date_part('epoch', d.since) AS waits_since, {_TAKEN}"""  # noqa: S608 - our own columns
 
-_DUE = f"""{_CHOICE} SELECT id FROM due WHERE {_LIVE.format("$1")}"""  # noqa: S608 - our own conditions
+_DUE = f"""{_CHOICE} SELECT id FROM due WHERE {LIVE.format("$1")}"""  # noqa: S608 - our own conditions
 _CLAIM_DUE = f"""
 UPDATE executions e SET incarnation = $1, epoch = {_NEXT_EPOCH}, wake_time = NULL, awaits = NULL,
     deaths = {_NEXT_DEATHS}
-WHERE e.id = $2 AND e.end_time IS NULL AND {_LIVE.format("$1")}
+WHERE e.id = $2 AND e.end_time IS NULL AND {LIVE.format("$1")}
   AND CASE WHEN e.incarnation IS NULL THEN e.wake_time <= clock_timestamp() OR e.awaits ?| $3::text[]
-      ELSE NOT {_LIVE.format("e.incarnation")} END
+      ELSE NOT {LIVE.format("e.incarnation")} END
 RETURNING {_TAKEN}"""  # noqa: S608 - our own columns
 
 _CLAIM_ONE = f"""
 UPDATE executions e SET incarnation = $1, epoch = {_NEXT_EPOCH}, wake_time = NULL, awaits = NULL
-WHERE e.org_id = $3 AND e.id = $2 AND e.incarnation IS NULL AND e.end_time IS NULL AND {_LIVE.format("$1")}
+WHERE e.org_id = $3 AND e.id = $2 AND e.incarnation IS NULL AND e.end_time IS NULL AND {LIVE.format("$1")}
 RETURNING {_TAKEN}"""  # noqa: S608 - our own columns
 
 _OWNED = f"SELECT {selected(EXECUTION_COLUMNS)} FROM executions WHERE id = $1 AND incarnation = $2"  # noqa: S608

@@ -144,10 +144,10 @@ class PostgresExecutions:
     ) -> Sequence[tuple[StepPlace, str]]:
         """See ExecutionRepository."""
         position, items = after or (-(2**31), ())  # whatever was written by hand stands behind it
-        chosen = sorted(state.value for state in where.states), where.handler
+        asked = sorted(state.value for state in where.states), where.handler
         async with self._database.snapshot() as session:
             await self._row(session, scope, execution_id)
-            rows = await session.fetch(_ITEM_STEPS, scope.org, execution_id, position, list(items), *chosen, limit)
+            rows = await session.fetch(_ITEM_STEPS, scope.org, execution_id, position, list(items), *asked, limit)
         return [(StepPlace(row["position"], records.numbers(row["items"])), row["path"]) for row in rows]
 
     async def list_forks(self, scope: Scope, execution_id: UUID, limit: int) -> Sequence[Execution]:
@@ -170,7 +170,7 @@ class PostgresExecutions:
         self, scope: Scope, where: ExecutionFilter, order: ExecutionOrder, after: PageKey | None, limit: int
     ) -> Sequence[Execution]:
         """See ExecutionRepository."""
-        found = select(_SELECTED).select_from(executions).where(_chosen(scope, where, order))
+        found = select(_SELECTED).select_from(executions).where(chosen(scope, where, order))
         sort = _SORT[order]
         if after is not None and sort is None:
             found = found.where(_columns.id < after.id)
@@ -179,16 +179,16 @@ class PostgresExecutions:
             found = found.where(tuple_(sort, _columns.id) < tuple_(value, after.id))
         try:
             async with self._database.searching(scope.org) as session:
-                found = await _of_workflow(session, scope, found, where.workflow)
+                found = await of_workflow(session, scope, found, where.workflow)
                 if sort is not None and where != ExecutionFilter() and await _are_few(session, found):
                     sort = _APART[order]
-                statement = _first(found, sort, where, limit)
+                statement = first(found, sort, where, limit)
                 sql, arguments = rendered(statement)
                 return [mending.execution(row) for row in await session.fetch(sql, *arguments)]
         except PersistenceError as error:
             if not is_of_a_row(error):
                 raise
-        return await self._one_by_one(scope, _first(found.with_only_columns(_columns.id), sort, where, limit))
+        return await self._one_by_one(scope, first(found.with_only_columns(_columns.id), sort, where, limit))
 
     async def _one_by_one(self, scope: Scope, statement: Select[Any]) -> list[Execution]:
         """Return the executions whose ids are selected, so that what is wrong with one is wrong with it alone."""
@@ -203,14 +203,14 @@ class PostgresExecutions:
 
     async def count_executions(self, scope: Scope, where: ExecutionFilter, order: ExecutionOrder, limit: int) -> int:
         """See ExecutionRepository."""
-        chosen = select(_columns.id).where(_chosen(scope, where, order)).limit(limit)
+        counted = select(_columns.id).where(chosen(scope, where, order)).limit(limit)
         async with self._database.searching(scope.org) as session:
-            chosen = await _of_workflow(session, scope, chosen, where.workflow)
-            sql, arguments = rendered(select(func.count()).select_from(chosen.subquery()))
+            counted = await of_workflow(session, scope, counted, where.workflow)
+            sql, arguments = rendered(select(func.count()).select_from(counted.subquery()))
             return int(await session.fetchval(sql, *arguments))
 
 
-def _first(found: Select[Any], sort: ColumnElement[Any] | None, where: ExecutionFilter, limit: int) -> Select[Any]:
+def first(found: Select[Any], sort: ColumnElement[Any] | None, where: ExecutionFilter, limit: int) -> Select[Any]:
     """Return the first of the executions that are found."""
     if sort is not None:
         return found.order_by(sort.desc(), _columns.id.desc()).limit(limit)
@@ -241,7 +241,7 @@ def _value_of(execution_id: UUID, sort: ColumnElement[Any], scope: Scope) -> Sca
     return select(same.c[str(sort.key)]).where(same.c.org_id == scope.org, same.c.id == execution_id).scalar_subquery()
 
 
-def _chosen(scope: Scope, where: ExecutionFilter, order: ExecutionOrder) -> ColumnElement[bool]:
+def chosen(scope: Scope, where: ExecutionFilter, order: ExecutionOrder) -> ColumnElement[bool]:
     """Return the condition of a list, but for the workflow."""
     conditions = [_columns.org_id == scope.org, *_conditions(scope.org, where)]
     if scope.owner is not None:
@@ -285,7 +285,7 @@ def _predicate(sql: str) -> ColumnElement[bool]:
     return literal_column(sql, Boolean)
 
 
-async def _of_workflow(session: Session, scope: Scope, statement: Select[Any], reference: str) -> Select[Any]:
+async def of_workflow(session: Session, scope: Scope, statement: Select[Any], reference: str) -> Select[Any]:
     """Return the statement for executions of the workflows with this name or id; unchanged where none is given."""
     if not reference:
         return statement

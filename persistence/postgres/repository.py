@@ -11,6 +11,7 @@ from typing import Self
 
 from persistence.errors import UnavailableError
 from persistence.model import Execution
+from persistence.postgres.bulks import PostgresBulks
 from persistence.postgres.claims import PostgresClaims
 from persistence.postgres.commit.committer import Committer
 from persistence.postgres.commit.condemning import PostgresCondemning
@@ -55,6 +56,7 @@ class PostgresRepository(
     PostgresReplicas,
     PostgresUserNotifications,
     PostgresWorkers,
+    PostgresBulks,
 ):
     """Implements Repository on Postgres 15 or later. Make it by `open`."""
 

@@ -32,6 +32,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from persistence.model import FINAL_STATES, OPEN_STEP_STATES, ExecutionState, MessageKind, Outcome, StepState
+from persistence.postgres.bulk_tables import add_bulk_tables
 from persistence.postgres.notification_tables import add_notification_tables
 from persistence.postgres.process_tables import add_process_tables
 from persistence.postgres.task_tables import add_task_tables
@@ -387,3 +388,4 @@ add_notification_tables(metadata)
 add_task_tables(metadata)
 add_process_tables(metadata)
 add_worker_tables(metadata)
+add_bulk_tables(metadata)

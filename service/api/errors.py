@@ -158,6 +158,11 @@ def refusal_of(error: BaseException) -> Refusal | None:
         case store.ExecutionStateError():
             metadata = {"execution_id": str(error.execution_id), "state": error.state}
             return Refusal(code.FAILED_PRECONDITION, reason.ERROR_REASON_EXECUTION_STATE, text, metadata)
+        case store.BulkNotFoundError():
+            return Refusal(code.NOT_FOUND, reason.ERROR_REASON_BULK_NOT_FOUND, text, {"bulk_id": str(error.bulk_id)})
+        case store.TooManyBulksError():
+            metadata = {"limit": str(error.most)}
+            return Refusal(code.FAILED_PRECONDITION, reason.ERROR_REASON_TOO_MANY_BULKS, text, metadata)
         case store.TaskNotFoundError():
             return Refusal(code.NOT_FOUND, reason.ERROR_REASON_TASK_NOT_FOUND, text, {"task_id": str(error.task_id)})
         case store.TaskEndedError():

@@ -139,16 +139,19 @@ def _signals(told: pb.StepCompleted | pb.StepFailed) -> tuple[UUID, ...]:
 
 
 def _cancelling(told: pb.ExecutionCancelling) -> events.Cancelling:
-    return events.Cancelling(told.cancelled_by, told.reason, told.terminated)
+    return events.Cancelling(told.cancelled_by, told.reason, told.terminated, told.bulk_id)
 
 
 def _paused(told: pb.ExecutionPaused) -> events.Paused:
-    return events.Paused(told.paused_by, told.reason, told.hard, told.stop_deadline, told.step_path)
+    return events.Paused(
+        told.paused_by, told.reason, told.hard, told.stop_deadline, told.step_path, bulk_id=told.bulk_id
+    )
 
 
 def _resumed(told: pb.ExecutionResumed) -> events.Resumed:
     halt = Halt.NEXT if told.step_over else Halt.STEP if told.run_to else Halt.NONE
-    return events.Resumed(told.resumed_by, told.reason, _optional(told, "deadline_time"), halt, told.run_to)
+    deadline = _optional(told, "deadline_time")
+    return events.Resumed(told.resumed_by, told.reason, deadline, halt, told.run_to, told.bulk_id)
 
 
 def _finished(told: pb.ExecutionFinished) -> events.Finished:
@@ -160,7 +163,8 @@ def _finished(told: pb.ExecutionFinished) -> events.Finished:
 
 def _reopened(told: pb.ExecutionReopened) -> events.Reopened:
     edit = _edit(told.edit) if told.HasField("edit") else None
-    return events.Reopened(told.run, told.reopened_by, told.reason, _optional(told, "deadline_time"), edit)
+    deadline = _optional(told, "deadline_time")
+    return events.Reopened(told.run, told.reopened_by, told.reason, deadline, edit, told.bulk_id)
 
 
 def _edit(told: pb.StepEdit) -> Edit:

@@ -200,7 +200,7 @@ def _content(body: events.EventBody) -> Content:
             return _serialized("signal_received", _signal(body.signal))
         case events.Cancelling():
             cancelling = pb.ExecutionCancelling(
-                cancelled_by=body.cancelled_by, reason=body.reason, terminated=body.terminated
+                cancelled_by=body.cancelled_by, reason=body.reason, terminated=body.terminated, bulk_id=body.bulk_id
             )
             return _serialized("cancelling", cancelling)
         case events.Paused():
@@ -210,10 +210,12 @@ def _content(body: events.EventBody) -> Content:
                 hard=body.hard,
                 stop_deadline=body.stop_deadline,
                 step_path=body.step_path,
+                bulk_id=body.bulk_id,
             )
             return _serialized("paused", paused)
         case events.Resumed():
-            resumed = pb.ExecutionResumed(resumed_by=body.resumed_by, reason=body.reason, run_to=body.step_path)
+            by, reason = body.resumed_by, body.reason
+            resumed = pb.ExecutionResumed(resumed_by=by, reason=reason, run_to=body.step_path, bulk_id=body.bulk_id)
             resumed.step_over = body.halt is Halt.NEXT
             if body.deadline_time is not None:
                 resumed.deadline_time.CopyFrom(timestamp(body.deadline_time))
@@ -223,7 +225,8 @@ def _content(body: events.EventBody) -> Content:
 
 
 def _reopened(body: events.Reopened) -> pb.ExecutionReopened:
-    reopened = pb.ExecutionReopened(run=body.run, reopened_by=body.reopened_by, reason=body.reason)
+    by, reason = body.reopened_by, body.reason
+    reopened = pb.ExecutionReopened(run=body.run, reopened_by=by, reason=reason, bulk_id=body.bulk_id)
     if body.deadline_time is not None:
         reopened.deadline_time.CopyFrom(timestamp(body.deadline_time))
     if (edit := body.edit) is not None:

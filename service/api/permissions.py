@@ -49,6 +49,13 @@ PERMISSIONS: Mapping[str, str] = {
     "/flowkeep.v1.TaskService/CompleteTask": "tasks.work",
     "/flowkeep.v1.TaskService/DelegateTask": "tasks.work",
     "/flowkeep.v1.TaskService/CommentTask": "tasks.work",
+    # To start one, and to stop it, needs the permission of its action, too.
+    "/flowkeep.v1.BulkService/StartBulk": READ_EXECUTIONS,
+    "/flowkeep.v1.BulkService/GetBulk": READ_EXECUTIONS,
+    "/flowkeep.v1.BulkService/ListBulks": READ_EXECUTIONS,
+    "/flowkeep.v1.BulkService/WatchBulk": READ_EXECUTIONS,
+    "/flowkeep.v1.BulkService/StopBulk": READ_EXECUTIONS,
+    "/flowkeep.v1.BulkService/ListBulkResults": READ_EXECUTIONS,
     "/flowkeep.v1.WorkerService/Work": "workers.work",
     "/flowkeep.v1.WorkerService/ListWorkers": "workers.read",
 }

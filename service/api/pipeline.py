@@ -167,6 +167,12 @@ async def _requests(
         yield request, await Judge().violations(request)
 
 
+def require(identity: Identity, permission: str) -> None:
+    """Raise RefusedError unless a caller has a permission that only the request tells."""
+    if not identity.may(permission):
+        raise RefusedError(_denied(permission))
+
+
 def check_permissions(methods: Sequence[str]) -> None:
     """Raise LookupError unless each of our methods has its line in the table of permissions."""
     if missing := [name for name in methods if name.startswith(OURS) and name not in PERMISSIONS]:

@@ -25,6 +25,7 @@ _MODULES = (
     "service.cli.control",
     "service.cli.fork",
     "service.cli.signalling",
+    "service.cli.bulk",
     "service.cli.notifications",
     "service.cli.tasks",
     "service.cli.workers",

@@ -69,11 +69,15 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """What is asked: why, how many seconds the new run may take, if not as many as the first, and what differs."""
+    """What is asked: why, how many seconds the new run may take, if not as many as the first, and what differs.
+
+    `bulk_id` is the operation in bulk that asks, empty for a call.
+    """
 
     reason: str = ""
     timeout: float | None = None
     change: Change | None = None
+    bulk_id: str = ""
 
 
 class Retries:
@@ -118,11 +122,11 @@ class Retries:
         definition = await self._workflows.of(before)
         state = await in_slices(restoring(definition, detail, ""))
         now = self._runner.now()
-        happening = happenings.Reopened(now, by, retry.reason, retry.timeout)
+        happening = happenings.Reopened(now, by, retry.reason, retry.timeout, None, retry.bulk_id)
         after, event = await in_slices(reopening(definition, state, happening))
         if change is not None:
             edit = self._edit(definition, before, after, change)
-            edited = happenings.Reopened(now, by, retry.reason, retry.timeout, edit)
+            edited = happenings.Reopened(now, by, retry.reason, retry.timeout, edit, retry.bulk_id)
             after, event = await in_slices(reopening(definition, state, edited))
         await _check_sound(definition, detail, after)
         if after.start_time is None or after.deadline_time is None:

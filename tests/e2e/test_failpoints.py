@@ -51,8 +51,10 @@ APART = (
     "retry.after_commit_before_claim",
     "fork.before_commit",
     "fork.after_commit_before_reply",
+    "bulk.before_step",
+    "bulk.after_step_before_delivery",
 )
-"""They act only in a server that stops or starts; or, those of Retry and forks, in their own tests."""
+"""They act only in a server that stops or starts; or, those of Retry, forks and in bulk, in tests of their own."""
 LEFT_TO_CHANCE = ("claim", "purge")
 """Which of two replicas passes these, nobody knows."""
 A_DAY = 3

@@ -22,6 +22,7 @@ from grpc_status import rpc_status
 import flowkeep
 from flowkeep.definition import definition
 from flowkeep.errors import from_rpc_error, from_status
+from flowkeep.v1 import bulk_service_pb2 as bulks_pb2
 from flowkeep.v1 import execution_service_pb2 as executions_pb2
 from flowkeep.v1 import notification_service_pb2 as notifications_pb2
 from flowkeep.v1 import task_service_pb2 as tasks_pb2
@@ -33,7 +34,7 @@ from tests.patience import PATIENCE
 
 METHODS: Mapping[str, Any] = {
     f"/{service.full_name}/{method.name}": method
-    for file in (workflows_pb2, executions_pb2, notifications_pb2, tasks_pb2, workers_pb2)
+    for file in (workflows_pb2, executions_pb2, notifications_pb2, tasks_pb2, workers_pb2, bulks_pb2)
     for service in file.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 }
@@ -63,6 +64,7 @@ BY_EXECUTION = (
     "WatchExecution",
 )
 BY_TASK = ("GetTask", "ClaimTask", "ReleaseTask", "CompleteTask", "DelegateTask", "CommentTask")
+BY_BULK = ("GetBulk", "WatchBulk", "StopBulk", "ListBulkResults")
 BY_NEITHER = (
     "CreateWorkflow",
     "ListWorkflows",
@@ -78,6 +80,8 @@ BY_NEITHER = (
     "WatchTasks",
     "Work",
     "ListWorkers",
+    "StartBulk",
+    "ListBulks",
 )
 
 
@@ -109,6 +113,12 @@ def valid(path: str, workflow: str, execution_id: str, step_path: str = "pause")
         request.name = "paid"
     if "task_id" in fields:
         request.task_id = NOBODYS
+    if "bulk_id" in fields:
+        request.bulk_id = NOBODYS
+    if "action" in fields:
+        request.action.cancel.SetInParent()
+        request.filter.workflow = workflow
+        request.validate_only = True
     if "assignee" in fields:
         request.assignee = "bob"
     if "text" in fields:

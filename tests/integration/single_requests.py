@@ -13,6 +13,7 @@ from tests.integration.calls import (
 from tests.integration.stage import step
 
 W, E, T = {"workflow": "w"}, {"execution_id": NOBODYS}, {"task_id": NOBODYS}
+B = {"bulk_id": NOBODYS}
 WORKER = {"worker_id": "w", "capacity": 1, "handlers": [{"name": "mine"}]}
 TIME_GONE = Timestamp(seconds=HUGE)
 BEFORE_TIME = Timestamp(seconds=-62_135_596_801)
@@ -74,6 +75,24 @@ ROWS: dict[str, list[tuple[dict[str, Any], str]]] = {
     "CompleteTask": [({**T, "outcome": "yes"}, "TASK_NOT_FOUND"), ({**T, "comment": "a\0"}, "comment")],
     "DelegateTask": [({**T, "assignee": "bob"}, "TASK_NOT_FOUND"), (T, "assignee")],
     "CommentTask": [({**T, "text": "fine"}, "TASK_NOT_FOUND"), (T, "text")],
+    "StartBulk": [
+        ({"filter": W, "action": {"resume": {}}, "rate": 1_001}, "rate"),
+        ({"filter": W, "action": {"retry": {"timeout": Duration(seconds=-1)}}}, "action.retry.timeout"),
+        ({"filter": {**W, "states": ["STATE_FAILED"]}, "action": {"cancel": {}}}, "filter.states"),
+        ({"action": {"cancel": {}}}, "filter"),
+        ({"filter": W}, "action"),
+        ({"filter": W, "action": {}}, "action.kind"),
+        ({"filter": W, "action": {"cancel": {}}, "request_id": "used"}, "REQUEST_ID_REUSED"),
+    ],
+    "GetBulk": [(B, "BULK_NOT_FOUND"), ({"bulk_id": "x"}, "bulk_id")],
+    "WatchBulk": [(B, "BULK_NOT_FOUND")],
+    "StopBulk": [(B, "BULK_NOT_FOUND")],
+    "ListBulks": [({"page_token": "no token"}, "page_token"), ({"states": [0]}, "states[0]")],
+    "ListBulkResults": [
+        (B, "BULK_NOT_FOUND"),
+        ({**B, "page_token": "é"}, "page_token"),
+        ({**B, "page_size": -1}, "page_size"),
+    ],
     "ValidateWorkflow": [],  # it answers OK with violations, or with those of the wire
     "ListHandlers": [],  # its request has no fields
     "Execute": [

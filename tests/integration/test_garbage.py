@@ -15,6 +15,7 @@ from flowkeep.v1 import workflow_service_pb2 as workflows_pb2
 from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_FULL
 from service.engine.payload import MAX_NODES
 from tests.integration.calls import (
+    BY_BULK,
     BY_TASK,
     HUGE,
     LISTS,
@@ -112,7 +113,14 @@ async def test_bytes_that_are_no_message(world):
 
 async def test_empty_requests_and_wrong_wire_types(world):
     answers_nothing = {"ListWorkflows", "ListExecutions", "ListHandlers", "ValidateWorkflow"}
-    answers_nothing |= {"ListWorkers", "ListNotifications", "WatchNotifications", "ListTasks", "WatchTasks"}
+    answers_nothing |= {
+        "ListWorkers",
+        "ListNotifications",
+        "WatchNotifications",
+        "ListTasks",
+        "WatchTasks",
+        "ListBulks",
+    }
     required = {"CreateWorkflow": "definition.name", **dict.fromkeys(("Execute", "GetWorkflow"), "workflow")}
     for path, method in METHODS.items():
         wrong_types = b"".join(
@@ -138,7 +146,7 @@ async def test_unknown_fields_are_ignored(world):
     unknown = field_bytes(9_999, b"\xff" * (1 << 20))
     for path in sorted(METHODS, key=lambda path: "Delete" in path):
         expected = "FAILED_PRECONDITION" if name_of(path) in REFUSED_ON_WHAT_HAS_ENDED else "OK"
-        expected = "NOT_FOUND" if name_of(path) in BY_TASK else expected
+        expected = "NOT_FOUND" if name_of(path) in (*BY_TASK, *BY_BULK) else expected
         assert (await world.send(path, world.valid(path).SerializeToString() + unknown)).code == expected, path
 
 

@@ -204,6 +204,7 @@ async def _use_every_rpc(session: Session) -> None:
     with pytest.raises(ToolError, match="beyond"):  # it has no end of its own
         await session.call(told, "WatchNotifications", after_seq=1)
     await _do_a_task(session)
+    await _act_in_bulk(session)
 
 
 async def _do_a_task(session: Session) -> None:
@@ -224,6 +225,19 @@ async def _do_a_task(session: Session) -> None:
     assert (done["state"], done["completed_by"]) == ("STATE_COMPLETED", "developer")
     with pytest.raises(ToolError, match="execution_id"):  # it has no end of its own
         await session.call(people, "WatchTasks", filter={"execution_id": "x"})
+
+
+async def _act_in_bulk(session: Session) -> None:
+    bulk, what = "BulkService", {"filter": {"workflow": "by-hand"}, "action": {"cancel": {}}}
+    assert await session.call(bulk, "StartBulk", **what, validate_only=True) == {}  # all have ended
+    started = (await session.call(bulk, "StartBulk", **what, reason="by hand"))["bulk"]
+    of_it = {"bulk_id": started["bulk_id"]}
+    *_, last = await session.stream(bulk, "WatchBulk", **of_it)
+    assert last["bulk"]["state"] == "STATE_COMPLETED"
+    assert await session.call(bulk, "GetBulk", **of_it) == last
+    assert await session.call(bulk, "StopBulk", **of_it) == last
+    assert (await session.call(bulk, "ListBulks"))["bulks"] == [last["bulk"]]
+    assert await session.call(bulk, "ListBulkResults", **of_it) == {}
 
 
 @pytest.mark.usefixtures("prompt")

@@ -13,6 +13,7 @@ from flowkeep.v1 import workflow_service_pb2 as workflows_pb2
 from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_FULL
 from service.api.permissions import PERMISSIONS
 from tests.integration.calls import (
+    BY_BULK,
     BY_EXECUTION,
     BY_NEITHER,
     BY_TASK,
@@ -61,7 +62,7 @@ async def one_answer(served, path, things, metadata):
 
 def test_every_rpc_has_a_permission_and_a_row():
     assert METHODS.keys() == PERMISSIONS.keys()
-    assert {name_of(path) for path in METHODS} == {*BY_WORKFLOW, *BY_EXECUTION, *BY_TASK, *BY_NEITHER}
+    assert {name_of(path) for path in METHODS} == {*BY_WORKFLOW, *BY_EXECUTION, *BY_TASK, *BY_BULK, *BY_NEITHER}
 
 
 async def test_who_is_not_known_learns_nothing(guarded, database_dsn):
@@ -118,7 +119,8 @@ async def test_what_belongs_to_others_is_as_what_does_not_exist(guarded, databas
     assert await contents(database_dsn) == before
 
     # The same requests of the owner all do their work, whatever destroys last.
-    mine = [path for path in METHODS if name_of(path) not in (*BY_TASK, "EditStepInput")]  # no step of it is held
+    unmade = (*BY_TASK, *BY_BULK, "EditStepInput")  # no step of it is held
+    mine = [path for path in METHODS if name_of(path) not in unmade]
     destroying = ["Terminate", "Cancel", "Retry", "DeleteWorkflow"]
     for path in sorted(mine, key=lambda path: [name_of(path) == each for each in reversed(destroying)]):
         request = valid(path, name, execution_id)

@@ -12,7 +12,13 @@ import yaml
 from google.protobuf import json_format, message_factory
 
 from flowkeep.definition import definition
-from flowkeep.v1 import execution_service_pb2, notification_service_pb2, task_service_pb2, workflow_service_pb2
+from flowkeep.v1 import (
+    bulk_service_pb2,
+    execution_service_pb2,
+    notification_service_pb2,
+    task_service_pb2,
+    workflow_service_pb2,
+)
 from service.api.definitions import document
 from service.engine.parsing import parse
 from service.engine.slices import in_one_go
@@ -169,6 +175,7 @@ METHODS = {
         workflow_service_pb2.DESCRIPTOR,
         notification_service_pb2.DESCRIPTOR,
         task_service_pb2.DESCRIPTOR,
+        bulk_service_pb2.DESCRIPTOR,
     )
     for service in file.services_by_name.values()
     for method in service.methods

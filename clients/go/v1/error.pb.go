@@ -125,6 +125,11 @@ const (
 	// FAILED_PRECONDITION. Several executions of the workflow with this correlation id have not ended: name the one that
 	// is meant by its id. Metadata: `{"workflow": "order", "correlation_id": "A-17"}`.
 	ErrorReason_ERROR_REASON_CORRELATION_AMBIGUOUS ErrorReason = 65
+	// NOT_FOUND. There is no such operation in bulk, or the caller may not see it. Metadata: `{"bulk_id": "0193…"}`.
+	ErrorReason_ERROR_REASON_BULK_NOT_FOUND ErrorReason = 66
+	// FAILED_PRECONDITION. As many operations in bulk of the org run as may at a time: wait for one, or stop one. Metadata:
+	// `{"limit": "10"}`.
+	ErrorReason_ERROR_REASON_TOO_MANY_BULKS ErrorReason = 68
 	// FAILED_PRECONDITION. The step is none of those that run again with a retry, or nobody could edit its input; the message
 	// says which do. Metadata: `{"execution_id": "…", "path": "research", "state": "COMPLETED"}`.
 	ErrorReason_ERROR_REASON_STEP_NOT_RETRIED ErrorReason = 70
@@ -179,6 +184,8 @@ var (
 		55: "ERROR_REASON_FORK_TOO_LARGE",
 		64: "ERROR_REASON_SIGNALS_FULL",
 		65: "ERROR_REASON_CORRELATION_AMBIGUOUS",
+		66: "ERROR_REASON_BULK_NOT_FOUND",
+		68: "ERROR_REASON_TOO_MANY_BULKS",
 		70: "ERROR_REASON_STEP_NOT_RETRIED",
 		75: "ERROR_REASON_STEP_NOT_HELD",
 	}
@@ -226,6 +233,8 @@ var (
 		"ERROR_REASON_FORK_TOO_LARGE":        55,
 		"ERROR_REASON_SIGNALS_FULL":          64,
 		"ERROR_REASON_CORRELATION_AMBIGUOUS": 65,
+		"ERROR_REASON_BULK_NOT_FOUND":        66,
+		"ERROR_REASON_TOO_MANY_BULKS":        68,
 		"ERROR_REASON_STEP_NOT_RETRIED":      70,
 		"ERROR_REASON_STEP_NOT_HELD":         75,
 	}
@@ -262,7 +271,7 @@ var File_flowkeep_v1_error_proto protoreflect.FileDescriptor
 
 const file_flowkeep_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"\x17flowkeep/v1/error.proto\x12\vflowkeep.v1*\x80\f\n" +
+	"\x17flowkeep/v1/error.proto\x12\vflowkeep.v1*\xc2\f\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bERROR_REASON_INVALID_FIELDS\x10\x01\x12\"\n" +
@@ -307,7 +316,9 @@ const file_flowkeep_v1_error_proto_rawDesc = "" +
 	"\x1dERROR_REASON_FORK_NOT_FITTING\x106\x12\x1f\n" +
 	"\x1bERROR_REASON_FORK_TOO_LARGE\x107\x12\x1d\n" +
 	"\x19ERROR_REASON_SIGNALS_FULL\x10@\x12&\n" +
-	"\"ERROR_REASON_CORRELATION_AMBIGUOUS\x10A\x12!\n" +
+	"\"ERROR_REASON_CORRELATION_AMBIGUOUS\x10A\x12\x1f\n" +
+	"\x1bERROR_REASON_BULK_NOT_FOUND\x10B\x12\x1f\n" +
+	"\x1bERROR_REASON_TOO_MANY_BULKS\x10D\x12!\n" +
 	"\x1dERROR_REASON_STEP_NOT_RETRIED\x10F\x12\x1e\n" +
 	"\x1aERROR_REASON_STEP_NOT_HELD\x10KB2\n" +
 	"\x0fdev.flowkeep.v1P\x01Z\x1dflowkeep.dev/go/v1;flowkeepv1b\x06proto3"

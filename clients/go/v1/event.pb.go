@@ -1518,7 +1518,9 @@ type ExecutionPaused struct {
 	StopDeadline bool `protobuf:"varint,4,opt,name=stop_deadline,json=stopDeadline,proto3" json:"stop_deadline,omitempty"`
 	// Output only. Path of the step that is held, where the execution paused itself: at a breakpoint, or after the step
 	// that it was to make.
-	StepPath      string `protobuf:"bytes,5,opt,name=step_path,json=stepPath,proto3" json:"step_path,omitempty"`
+	StepPath string `protobuf:"bytes,5,opt,name=step_path,json=stepPath,proto3" json:"step_path,omitempty"`
+	// Output only. Id of the operation in bulk that asked for it; empty where a call for this execution did.
+	BulkId        string `protobuf:"bytes,6,opt,name=bulk_id,json=bulkId,proto3" json:"bulk_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1588,6 +1590,13 @@ func (x *ExecutionPaused) GetStepPath() string {
 	return ""
 }
 
+func (x *ExecutionPaused) GetBulkId() string {
+	if x != nil {
+		return x.BulkId
+	}
+	return ""
+}
+
 // The execution was resumed.
 type ExecutionResumed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1600,7 +1609,9 @@ type ExecutionResumed struct {
 	// Output only. Whether it is paused again before the next step that begins.
 	StepOver bool `protobuf:"varint,4,opt,name=step_over,json=stepOver,proto3" json:"step_over,omitempty"`
 	// Output only. Path of the step before which it is paused again.
-	RunTo         string `protobuf:"bytes,5,opt,name=run_to,json=runTo,proto3" json:"run_to,omitempty"`
+	RunTo string `protobuf:"bytes,5,opt,name=run_to,json=runTo,proto3" json:"run_to,omitempty"`
+	// Output only. Id of the operation in bulk that asked for it; empty where a call for this execution did.
+	BulkId        string `protobuf:"bytes,6,opt,name=bulk_id,json=bulkId,proto3" json:"bulk_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1666,6 +1677,13 @@ func (x *ExecutionResumed) GetStepOver() bool {
 func (x *ExecutionResumed) GetRunTo() string {
 	if x != nil {
 		return x.RunTo
+	}
+	return ""
+}
+
+func (x *ExecutionResumed) GetBulkId() string {
+	if x != nil {
+		return x.BulkId
 	}
 	return ""
 }
@@ -1760,7 +1778,9 @@ type ExecutionCancelling struct {
 	// Output only. Why, in the words of the caller.
 	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	// Output only. Whether it ends without waiting for what runs (`Terminate`).
-	Terminated    bool `protobuf:"varint,3,opt,name=terminated,proto3" json:"terminated,omitempty"`
+	Terminated bool `protobuf:"varint,3,opt,name=terminated,proto3" json:"terminated,omitempty"`
+	// Output only. Id of the operation in bulk that asked for it; empty where a call for this execution did.
+	BulkId        string `protobuf:"bytes,4,opt,name=bulk_id,json=bulkId,proto3" json:"bulk_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1814,6 +1834,13 @@ func (x *ExecutionCancelling) GetTerminated() bool {
 		return x.Terminated
 	}
 	return false
+}
+
+func (x *ExecutionCancelling) GetBulkId() string {
+	if x != nil {
+		return x.BulkId
+	}
+	return ""
 }
 
 // The execution ended.
@@ -1926,7 +1953,9 @@ type ExecutionReopened struct {
 	// Output only. When this run is cut off with TIMED_OUT.
 	DeadlineTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=deadline_time,json=deadlineTime,proto3" json:"deadline_time,omitempty"`
 	// Output only. What one step has in this run in place of what its definition says; absent when there is no such step.
-	Edit          *StepEdit `protobuf:"bytes,5,opt,name=edit,proto3" json:"edit,omitempty"`
+	Edit *StepEdit `protobuf:"bytes,5,opt,name=edit,proto3" json:"edit,omitempty"`
+	// Output only. Id of the operation in bulk that asked for it; empty where a call for this execution did.
+	BulkId        string `protobuf:"bytes,6,opt,name=bulk_id,json=bulkId,proto3" json:"bulk_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1994,6 +2023,13 @@ func (x *ExecutionReopened) GetEdit() *StepEdit {
 		return x.Edit
 	}
 	return nil
+}
+
+func (x *ExecutionReopened) GetBulkId() string {
+	if x != nil {
+		return x.BulkId
+	}
+	return ""
 }
 
 // What one iteration of a step has in place of what its definition says.
@@ -2217,44 +2253,48 @@ const file_flowkeep_v1_event_proto_rawDesc = "" +
 	"\x11VariablesAssigned\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12+\n" +
 	"\x04vars\x18\x02 \x01(\v2\x17.google.protobuf.StructR\x04vars\x12\x1c\n" +
-	"\titeration\x18\x03 \x01(\x05R\titeration\"\x9c\x01\n" +
+	"\titeration\x18\x03 \x01(\x05R\titeration\"\xb5\x01\n" +
 	"\x0fExecutionPaused\x12\x1b\n" +
 	"\tpaused_by\x18\x01 \x01(\tR\bpausedBy\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x12\n" +
 	"\x04hard\x18\x03 \x01(\bR\x04hard\x12#\n" +
 	"\rstop_deadline\x18\x04 \x01(\bR\fstopDeadline\x12\x1b\n" +
-	"\tstep_path\x18\x05 \x01(\tR\bstepPath\"\xbe\x01\n" +
+	"\tstep_path\x18\x05 \x01(\tR\bstepPath\x12\x17\n" +
+	"\abulk_id\x18\x06 \x01(\tR\x06bulkId\"\xd7\x01\n" +
 	"\x10ExecutionResumed\x12\x1d\n" +
 	"\n" +
 	"resumed_by\x18\x01 \x01(\tR\tresumedBy\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12?\n" +
 	"\rdeadline_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\fdeadlineTime\x12\x1b\n" +
 	"\tstep_over\x18\x04 \x01(\bR\bstepOver\x12\x15\n" +
-	"\x06run_to\x18\x05 \x01(\tR\x05runTo\"\xc5\x01\n" +
+	"\x06run_to\x18\x05 \x01(\tR\x05runTo\x12\x17\n" +
+	"\abulk_id\x18\x06 \x01(\tR\x06bulkId\"\xc5\x01\n" +
 	"\x0eSignalReceived\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x121\n" +
 	"\apayload\x18\x02 \x01(\v2\x17.google.protobuf.StructR\apayload\x12\x1b\n" +
 	"\tsignal_id\x18\x03 \x01(\tR\bsignalId\x12\x16\n" +
 	"\x06sender\x18\x04 \x01(\tR\x06sender\x127\n" +
-	"\tsend_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\bsendTime\"p\n" +
+	"\tsend_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\bsendTime\"\x89\x01\n" +
 	"\x13ExecutionCancelling\x12!\n" +
 	"\fcancelled_by\x18\x01 \x01(\tR\vcancelledBy\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x1e\n" +
 	"\n" +
 	"terminated\x18\x03 \x01(\bR\n" +
-	"terminated\"\xb6\x01\n" +
+	"terminated\x12\x17\n" +
+	"\abulk_id\x18\x04 \x01(\tR\x06bulkId\"\xb6\x01\n" +
 	"\x11ExecutionFinished\x122\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x1c.flowkeep.v1.Execution.StateR\x05state\x120\n" +
 	"\x06result\x18\x02 \x01(\v2\x16.google.protobuf.ValueH\x00R\x06result\x120\n" +
 	"\afailure\x18\x03 \x01(\v2\x14.flowkeep.v1.FailureH\x00R\afailureB\t\n" +
-	"\aoutcome\"\xca\x01\n" +
+	"\aoutcome\"\xe3\x01\n" +
 	"\x11ExecutionReopened\x12\x10\n" +
 	"\x03run\x18\x01 \x01(\x05R\x03run\x12\x1f\n" +
 	"\vreopened_by\x18\x02 \x01(\tR\n" +
 	"reopenedBy\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12?\n" +
 	"\rdeadline_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\fdeadlineTime\x12)\n" +
-	"\x04edit\x18\x05 \x01(\v2\x15.flowkeep.v1.StepEditR\x04edit\"\xa7\x01\n" +
+	"\x04edit\x18\x05 \x01(\v2\x15.flowkeep.v1.StepEditR\x04edit\x12\x17\n" +
+	"\abulk_id\x18\x06 \x01(\tR\x06bulkId\"\xa7\x01\n" +
 	"\bStepEdit\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x1c\n" +
 	"\titeration\x18\x02 \x01(\x05R\titeration\x12/\n" +

@@ -10,6 +10,7 @@ from typing import Any, Unpack
 from flowkeep.advice import Applied, Checked, log_warnings, warnings_of
 from flowkeep.arguments import flag, text, texts, whole
 from flowkeep.batch import Outcome, execute_all, judge_of
+from flowkeep.bulk import BulkCalls
 from flowkeep.channel import call_metadata
 from flowkeep.control import ControlCalls
 from flowkeep.errors import (
@@ -57,7 +58,7 @@ _WAIT_SECONDS = 300.0
 _TOOLS_SECONDS = 30.0  # servers are given 10 s
 
 
-class Client(ControlCalls, ExplainCalls, NotificationCalls, TaskCalls):
+class Client(ControlCalls, ExplainCalls, BulkCalls, NotificationCalls, TaskCalls):
     """A connection to Flowkeep, used as `async with Client("host:port") as client`.
 
     Every method raises FlowkeepError or a subclass (`flowkeep.errors`). A call that met a broken connection, or a

@@ -14,6 +14,7 @@ from flowkeep.channel import Token, call_metadata, checked_target, checked_tls, 
 from flowkeep.durations import Span, to_seconds
 from flowkeep.errors import from_rpc_error
 from flowkeep.retry import Backoff, Judge, may_repeat
+from flowkeep.v1.bulk_service_pb2_grpc import BulkServiceStub
 from flowkeep.v1.execution_service_pb2_grpc import ExecutionServiceStub
 from flowkeep.v1.notification_service_pb2_grpc import NotificationServiceStub
 from flowkeep.v1.task_service_pb2_grpc import TaskServiceStub
@@ -21,6 +22,7 @@ from flowkeep.v1.worker_service_pb2_grpc import WorkerServiceStub
 from flowkeep.v1.workflow_service_pb2_grpc import WorkflowServiceStub
 
 if TYPE_CHECKING:  # these classes exist in the stubs only
+    from flowkeep.v1.bulk_service_pb2_grpc import BulkServiceAsyncStub
     from flowkeep.v1.execution_service_pb2_grpc import ExecutionServiceAsyncStub
     from flowkeep.v1.notification_service_pb2_grpc import NotificationServiceAsyncStub
     from flowkeep.v1.task_service_pb2_grpc import TaskServiceAsyncStub
@@ -81,6 +83,10 @@ class Connection:
     @cached_property
     def _tasks(self) -> TaskServiceAsyncStub:
         return TaskServiceStub(self._channel)
+
+    @cached_property
+    def _bulks(self) -> BulkServiceAsyncStub:
+        return BulkServiceStub(self._channel)
 
     @cached_property
     def _workers(self) -> WorkerServiceAsyncStub:

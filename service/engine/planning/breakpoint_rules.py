@@ -86,10 +86,11 @@ class BreakpointRules(EndRules):
         else:
             super().overdue(step)
 
-    def hold(self, pause: Pause, step_path: str = "") -> None:
+    def hold(self, pause: Pause, step_path: str = "", bulk_id: str = "") -> None:
         """Let nothing begin from here on; of itself before the step at a path."""
         state, pause = self.draft.state, replace(pause, seq=self.draft.next_seq, step=step_path)
-        self.draft.record(events.Paused(pause.by, pause.reason, pause.is_hard, pause.stops_deadline, step_path))
+        by, reason, is_hard = pause.by, pause.reason, pause.is_hard
+        self.draft.record(events.Paused(by, reason, is_hard, pause.stops_deadline, step_path, bulk_id))
         breakpoints = halted(state.breakpoints) if step_path else state.breakpoints
         self.draft.change(state=ExecutionState.PAUSED, pause=pause, breakpoints=breakpoints)
 

@@ -170,6 +170,7 @@ class Cancelling:
     cancelled_by: str
     reason: str
     terminated: bool = False
+    bulk_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +182,7 @@ class Paused:
     hard: bool = False
     stop_deadline: bool = False
     step_path: str = ""
+    bulk_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +197,7 @@ class Resumed:
     deadline_time: datetime | None = None
     halt: Halt = Halt.NONE
     step_path: str = ""
+    bulk_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +229,7 @@ class Reopened:
     reason: str
     deadline_time: datetime | None = None
     edit: Edit | None = None
+    bulk_id: str = ""
 
 
 EventBody = (

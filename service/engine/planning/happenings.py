@@ -208,6 +208,7 @@ class Reopened:
     reason: str = ""
     timeout: float | None = None
     edit: Edit | None = None
+    bulk_id: str = ""
 
 
 EndOfAttempt = StepSucceeded | StepFailed | StepSuspended | StepStopped | AttemptLost
@@ -239,6 +240,11 @@ Happening = (
 
 RESULTS = (StepSucceeded, StepFailed, StepSuspended)
 """What an attempt came to."""
+
+
+def wish(message: Message) -> tuple[str, str, str]:
+    """Return of a message that somebody wants something by who and why, and the operation in bulk that sent it."""
+    return message.sender, str(message.body.get("reason") or ""), str(message.body.get("bulk_id") or "")
 
 
 def is_at_once(happening: Happening) -> bool:

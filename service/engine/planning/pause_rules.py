@@ -10,6 +10,7 @@ from service.engine.clock import later
 from service.engine.planning import events
 from service.engine.planning.block_rules import BlockRules
 from service.engine.planning.breakpoint_rules import halt_of
+from service.engine.planning.happenings import wish
 from service.engine.planning.reasons import stopped_by_pause
 from service.engine.planning.state import Sweep, terminated
 
@@ -30,9 +31,9 @@ class PauseRules(BlockRules):
         if state.state not in _GOING or state.ending is not None:
             return
         body = message.body
-        reason, is_hard = str(body.get("reason") or ""), body.get("hard") is True
+        (_, reason, bulk_id), is_hard = wish(message), body.get("hard") is True
         stops_deadline = body.get("stop_deadline") is True
-        self.hold(Pause(message.sender, reason, self.time, is_hard, stops_deadline))
+        self.hold(Pause(message.sender, reason, self.time, is_hard, stops_deadline), bulk_id=bulk_id)
         if is_hard:
             self.draft.sweeps += (Sweep(),)
             self.is_sweeping = True
@@ -45,8 +46,8 @@ class PauseRules(BlockRules):
         deadline = state.deadline_time
         if deadline is not None and state.pause.stops_deadline:
             deadline = later(deadline, max(timedelta(), self.time - state.pause.time).total_seconds())
-        halt, step = halt_of(message.body)
-        self.draft.record(events.Resumed(message.sender, str(message.body.get("reason") or ""), deadline, halt, step))
+        (halt, step), (by, reason, bulk_id) = halt_of(message.body), wish(message)
+        self.draft.record(events.Resumed(by, reason, deadline, halt, step, bulk_id))
         has_started = state.start_time is not None
         now = ExecutionState.RUNNING if has_started else ExecutionState.PENDING
         breakpoints = halting(state.breakpoints, message.sender, halt, step)
@@ -57,8 +58,8 @@ class PauseRules(BlockRules):
 
     def terminate(self, message: Message) -> None:
         """Decide that the execution ends now: what runs is told to stop, and nobody waits until it has."""
-        by, reason = message.sender, str(message.body.get("reason") or "")
-        self.draft.record(events.Cancelling(by, reason, terminated=True))
+        by, reason, bulk_id = wish(message)
+        self.draft.record(events.Cancelling(by, reason, terminated=True, bulk_id=bulk_id))
         self.draft.change(state=ExecutionState.CANCELLING, pause=None)
         self.end(terminated(by, reason))
 

@@ -27,7 +27,7 @@ from service.engine.expressions import ExpressionError, PutOffError
 from service.engine.failure import EXPRESSION_ERROR, HANDLER_ERROR, Failure
 from service.engine.planning import events, happenings
 from service.engine.planning.course import WORK_OF_FORGETTING
-from service.engine.planning.happenings import Happening, OfAttempt
+from service.engine.planning.happenings import Happening, OfAttempt, wish
 from service.engine.planning.pause_rules import PauseRules
 from service.engine.planning.plan import Plan as Plan
 from service.engine.planning.reasons import cut_off, interrupted, late_result, lost, still_running
@@ -264,7 +264,7 @@ class _Planning(PauseRules):
         """
         match message.kind:
             case MessageKind.CANCEL:
-                self.cancel(message.sender, str(message.body.get("reason") or ""))
+                self.cancel(*wish(message))
             case MessageKind.TASK_COMPLETED:
                 self.answer(message)
             case MessageKind.PAUSE:
@@ -281,10 +281,10 @@ class _Planning(PauseRules):
             case MessageKind.EDIT:
                 self.edit_input(message)
 
-    def cancel(self, by: str, reason: str) -> None:
+    def cancel(self, by: str, reason: str, bulk_id: str = "") -> None:
         if self.draft.state.state is ExecutionState.CANCELLING:
             return
-        self.draft.record(events.Cancelling(by, reason))
+        self.draft.record(events.Cancelling(by, reason, bulk_id=bulk_id))
         self.draft.change(state=ExecutionState.CANCELLING, pause=None)
         self.end(cancelled(by, reason))
 

@@ -34,7 +34,8 @@ def reopening(definition: Definition, state: State, happening: happenings.Reopen
     yield from course.read()
     counts = StepCounts(state.counts.total, **Counter(COUNTED[step.state] for step in steps.values()))
     deadline = later(time, happening.timeout or state.timeout)
-    reopened = events.Reopened(state.run + 1, happening.by, happening.reason, deadline, happening.edit)
+    by, reason, edit = happening.by, happening.reason, happening.edit
+    reopened = events.Reopened(state.run + 1, by, reason, deadline, edit, happening.bulk_id)
     written = EVENT_BYTES + (size(happening.edit.value) if happening.edit is not None else 0)
     after = replace(
         state,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -44,6 +44,10 @@ log = structlog.get_logger(__name__)
 
 EFFECT = 1.0
 """Seconds that a caller waits at most for each part of what was sent to take effect; then the answer says so far."""
+
+
+_AT_ONCE = 10
+"""Executions that are told something in one turn of the loop."""
 
 
 class Runner:
@@ -191,6 +195,16 @@ class Runner:
             await within(EFFECT, run.settled())
             if to_the_end:
                 await within(EFFECT, run.closed.wait())
+
+    async def hand_in_all(self, mail: Sequence[Mail], unowned: int) -> None:
+        """Let take effect here what many executions were sent, of which so many have no owner; waits for none."""
+        self.context.mail.tell()
+        for start in range(0, len(mail), _AT_ONCE):
+            for each in mail[start : start + _AT_ONCE]:
+                self.runs.deliver(each)
+            await asyncio.sleep(0)
+        if unowned:
+            self.context.work.poke()
 
     async def clear_away(self, workflow_id: UUID) -> None:
         """Let the messages that the deletion of a workflow left take effect here, and remove what has ended."""

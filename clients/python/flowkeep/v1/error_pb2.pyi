@@ -127,6 +127,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION. Several executions of the workflow with this correlation id have not ended: name the one that
     is meant by its id. Metadata: `{"workflow": "order", "correlation_id": "A-17"}`.
     """
+    ERROR_REASON_BULK_NOT_FOUND: _ErrorReason.ValueType  # 66
+    """NOT_FOUND. There is no such operation in bulk, or the caller may not see it. Metadata: `{"bulk_id": "0193…"}`."""
+    ERROR_REASON_TOO_MANY_BULKS: _ErrorReason.ValueType  # 68
+    """FAILED_PRECONDITION. As many operations in bulk of the org run as may at a time: wait for one, or stop one. Metadata:
+    `{"limit": "10"}`.
+    """
     ERROR_REASON_STEP_NOT_RETRIED: _ErrorReason.ValueType  # 70
     """FAILED_PRECONDITION. The step is none of those that run again with a retry, or nobody could edit its input; the message
     says which do. Metadata: `{"execution_id": "…", "path": "research", "state": "COMPLETED"}`.
@@ -248,6 +254,12 @@ payloads. Nothing was kept. Metadata: `{"execution_id": "…"}`.
 ERROR_REASON_CORRELATION_AMBIGUOUS: ErrorReason.ValueType  # 65
 """FAILED_PRECONDITION. Several executions of the workflow with this correlation id have not ended: name the one that
 is meant by its id. Metadata: `{"workflow": "order", "correlation_id": "A-17"}`.
+"""
+ERROR_REASON_BULK_NOT_FOUND: ErrorReason.ValueType  # 66
+"""NOT_FOUND. There is no such operation in bulk, or the caller may not see it. Metadata: `{"bulk_id": "0193…"}`."""
+ERROR_REASON_TOO_MANY_BULKS: ErrorReason.ValueType  # 68
+"""FAILED_PRECONDITION. As many operations in bulk of the org run as may at a time: wait for one, or stop one. Metadata:
+`{"limit": "10"}`.
 """
 ERROR_REASON_STEP_NOT_RETRIED: ErrorReason.ValueType  # 70
 """FAILED_PRECONDITION. The step is none of those that run again with a retry, or nobody could edit its input; the message

@@ -745,6 +745,7 @@ class ExecutionPaused(_message.Message):
     HARD_FIELD_NUMBER: _builtins.int
     STOP_DEADLINE_FIELD_NUMBER: _builtins.int
     STEP_PATH_FIELD_NUMBER: _builtins.int
+    BULK_ID_FIELD_NUMBER: _builtins.int
     paused_by: _builtins.str
     """Output only. The verified subject that paused it."""
     reason: _builtins.str
@@ -757,6 +758,8 @@ class ExecutionPaused(_message.Message):
     """Output only. Path of the step that is held, where the execution paused itself: at a breakpoint, or after the step
     that it was to make.
     """
+    bulk_id: _builtins.str
+    """Output only. Id of the operation in bulk that asked for it; empty where a call for this execution did."""
     def __init__(
         self,
         *,
@@ -765,10 +768,11 @@ class ExecutionPaused(_message.Message):
         hard: _builtins.bool = ...,
         stop_deadline: _builtins.bool = ...,
         step_path: _builtins.str = ...,
+        bulk_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hard", b"hard", "paused_by", b"paused_by", "reason", b"reason", "step_path", b"step_path", "stop_deadline", b"stop_deadline"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bulk_id", b"bulk_id", "hard", b"hard", "paused_by", b"paused_by", "reason", b"reason", "step_path", b"step_path", "stop_deadline", b"stop_deadline"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -785,6 +789,7 @@ class ExecutionResumed(_message.Message):
     DEADLINE_TIME_FIELD_NUMBER: _builtins.int
     STEP_OVER_FIELD_NUMBER: _builtins.int
     RUN_TO_FIELD_NUMBER: _builtins.int
+    BULK_ID_FIELD_NUMBER: _builtins.int
     resumed_by: _builtins.str
     """Output only. The verified subject that resumed it."""
     reason: _builtins.str
@@ -793,6 +798,8 @@ class ExecutionResumed(_message.Message):
     """Output only. Whether it is paused again before the next step that begins."""
     run_to: _builtins.str
     """Output only. Path of the step before which it is paused again."""
+    bulk_id: _builtins.str
+    """Output only. Id of the operation in bulk that asked for it; empty where a call for this execution did."""
     @_builtins.property
     def deadline_time(self) -> _timestamp_pb2.Timestamp:
         """Output only. When the execution is cut off with TIMED_OUT; absent where it has not started."""
@@ -805,10 +812,11 @@ class ExecutionResumed(_message.Message):
         deadline_time: _timestamp_pb2.Timestamp | None = ...,
         step_over: _builtins.bool = ...,
         run_to: _builtins.str = ...,
+        bulk_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["deadline_time", b"deadline_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline_time", b"deadline_time", "reason", b"reason", "resumed_by", b"resumed_by", "run_to", b"run_to", "step_over", b"step_over"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bulk_id", b"bulk_id", "deadline_time", b"deadline_time", "reason", b"reason", "resumed_by", b"resumed_by", "run_to", b"run_to", "step_over", b"step_over"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -865,22 +873,26 @@ class ExecutionCancelling(_message.Message):
     CANCELLED_BY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     TERMINATED_FIELD_NUMBER: _builtins.int
+    BULK_ID_FIELD_NUMBER: _builtins.int
     cancelled_by: _builtins.str
     """Output only. The verified subject that asked."""
     reason: _builtins.str
     """Output only. Why, in the words of the caller."""
     terminated: _builtins.bool
     """Output only. Whether it ends without waiting for what runs (`Terminate`)."""
+    bulk_id: _builtins.str
+    """Output only. Id of the operation in bulk that asked for it; empty where a call for this execution did."""
     def __init__(
         self,
         *,
         cancelled_by: _builtins.str = ...,
         reason: _builtins.str = ...,
         terminated: _builtins.bool = ...,
+        bulk_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled_by", b"cancelled_by", "reason", b"reason", "terminated", b"terminated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bulk_id", b"bulk_id", "cancelled_by", b"cancelled_by", "reason", b"reason", "terminated", b"terminated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -936,12 +948,15 @@ class ExecutionReopened(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     DEADLINE_TIME_FIELD_NUMBER: _builtins.int
     EDIT_FIELD_NUMBER: _builtins.int
+    BULK_ID_FIELD_NUMBER: _builtins.int
     run: _builtins.int
     """Output only. Number of the run that begins, from 2."""
     reopened_by: _builtins.str
     """Output only. The verified subject that asked for it."""
     reason: _builtins.str
     """Output only. Why, in the words of the caller."""
+    bulk_id: _builtins.str
+    """Output only. Id of the operation in bulk that asked for it; empty where a call for this execution did."""
     @_builtins.property
     def deadline_time(self) -> _timestamp_pb2.Timestamp:
         """Output only. When this run is cut off with TIMED_OUT."""
@@ -958,10 +973,11 @@ class ExecutionReopened(_message.Message):
         reason: _builtins.str = ...,
         deadline_time: _timestamp_pb2.Timestamp | None = ...,
         edit: Global___StepEdit | None = ...,
+        bulk_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["deadline_time", b"deadline_time", "edit", b"edit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline_time", b"deadline_time", "edit", b"edit", "reason", b"reason", "reopened_by", b"reopened_by", "run", b"run"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bulk_id", b"bulk_id", "deadline_time", b"deadline_time", "edit", b"edit", "reason", b"reason", "reopened_by", b"reopened_by", "run", b"run"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

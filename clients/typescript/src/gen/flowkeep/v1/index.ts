@@ -1,3 +1,5 @@
+export * from "./bulk_pb.js";
+export * from "./bulk_service_pb.js";
 export * from "./comparison_pb.js";
 export * from "./error_pb.js";
 export * from "./event_pb.js";
