@@ -29,6 +29,7 @@ type Client struct {
 	workflows  flowkeepv1.WorkflowServiceClient
 	workers    flowkeepv1.WorkerServiceClient
 	tasks      flowkeepv1.TaskServiceClient
+	bulks      flowkeepv1.BulkServiceClient
 	notices    flowkeepv1.NotificationServiceClient
 	token      TokenSource
 	renews     bool // each call may have another token than the one before
@@ -51,6 +52,7 @@ func New(target string, options ...Option) (*Client, error) {
 		workflows:  flowkeepv1.NewWorkflowServiceClient(channel),
 		workers:    flowkeepv1.NewWorkerServiceClient(channel),
 		tasks:      flowkeepv1.NewTaskServiceClient(channel),
+		bulks:      flowkeepv1.NewBulkServiceClient(channel),
 		notices:    flowkeepv1.NewNotificationServiceClient(channel),
 		token:      set.token,
 		renews:     set.renews,

@@ -10,6 +10,7 @@ import { type Client as Stub, Code, ConnectError, createClient } from "@connectr
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 
 import { type Span, toSeconds } from "./durations.js";
+import { BulkService } from "./gen/flowkeep/v1/bulk_service_pb.js";
 import { ExecutionService } from "./gen/flowkeep/v1/execution_service_pb.js";
 import { NotificationService } from "./gen/flowkeep/v1/notification_service_pb.js";
 import { TaskService } from "./gen/flowkeep/v1/task_service_pb.js";
@@ -56,6 +57,7 @@ export class Connection {
   readonly workflows: Stub<typeof WorkflowService>;
   readonly workers: Stub<typeof WorkerService>;
   readonly tasks: Stub<typeof TaskService>;
+  readonly bulks: Stub<typeof BulkService>;
   readonly notifications: Stub<typeof NotificationService>;
   readonly timeoutSeconds: number;
   readonly #token: Token | undefined;
@@ -78,6 +80,7 @@ export class Connection {
     this.workflows = createClient(WorkflowService, transport);
     this.workers = createClient(WorkerService, transport);
     this.tasks = createClient(TaskService, transport);
+    this.bulks = createClient(BulkService, transport);
     this.notifications = createClient(NotificationService, transport);
   }
 

@@ -1,6 +1,7 @@
 /** What `import … from "flowkeep-client"` offers; `flowkeep-client/v1` has all messages. */
 
 export type { Outcome } from "./batch.js";
+export type { BulkKind, BulkOptions } from "./bulk.js";
 export { Client, type WatchOptions } from "./client.js";
 export type { ConnectionOptions, Token } from "./connection.js";
 export { type Definition, definition } from "./definition.js";
@@ -22,6 +23,7 @@ export {
   UnavailableError,
   type Violation,
 } from "./errors.js";
+export { type Bulk, Bulk_State, type BulkResult, BulkResult_Outcome } from "./gen/flowkeep/v1/bulk_pb.js";
 export type { ExecutionEvent } from "./gen/flowkeep/v1/event_pb.js";
 export {
   type Execution,

@@ -2,6 +2,7 @@
 
 import { create } from "@bufbuild/protobuf";
 
+import { BulkCalls } from "./bulk.js";
 import type { Connection } from "./connection.js";
 import type { FlowkeepError } from "./errors.js";
 import type { Notification } from "./gen/flowkeep/v1/notification_pb.js";
@@ -11,10 +12,9 @@ import {
 } from "./gen/flowkeep/v1/notification_service_pb.js";
 import { lasting } from "./lasting.js";
 import { type CallOptions, type ChangeOptions, requestId } from "./requests.js";
-import { TaskCalls } from "./tasks.js";
 
 /** What people do with what they are told. */
-export class NotificationCalls extends TaskCalls {
+export class NotificationCalls extends BulkCalls {
   readonly #connection: Connection;
 
   constructor(connection: Connection) {
