@@ -466,6 +466,24 @@ func (c *Client) Fork(
 	return call(ctx, c, c.executions.ForkExecution, request, c.timeout)
 }
 
+// TestStep runs one step by itself and keeps nothing of it. The handler is really called, once: a call that met a broken
+// connection is not made again. It takes as long as ctx lets it. A step that cannot be run so is ErrFailedPrecondition,
+// STEP_NOT_TESTED.
+func (c *Client) TestStep(ctx context.Context, request *flowkeepv1.TestStepRequest) (*flowkeepv1.TestStepResponse, error) {
+	attempt, err := c.authorized(ctx)
+	if err != nil {
+		return nil, err
+	}
+	response, err := c.executions.TestStep(attempt, request)
+	switch {
+	case err == nil:
+		return response, nil
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	}
+	return nil, fromRPC(err)
+}
+
 // Result waits for the end of an execution and reads its result into what target points to, as encoding/json does; nil
 // leaves it unread. The error is an *ExecutionFailedError when it ended otherwise than COMPLETED, or one of Watch.
 func (c *Client) Result(ctx context.Context, executionID string, target any) error {

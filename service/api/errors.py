@@ -28,6 +28,7 @@ from service.engine.history import MOST_HISTORY, HistoryTooLargeError
 from service.engine.retries import StepNotRetriedError
 from service.engine.signalling import CorrelationAmbiguousError, CorrelationNotFoundError
 from service.engine.steps import StepNotFoundError
+from service.engine.trials import StepNotTestedError
 from service.engine.violations import ValidationError, Violation, below
 from service.engine.watch import ShuttingDownError
 from service.engine.workers.model import HandlerExistsError
@@ -133,6 +134,9 @@ def refusal_of(error: BaseException) -> Refusal | None:
         case ForkTooLargeError():
             metadata = {"execution_id": str(error.execution_id), "steps": str(error.steps), "bytes": str(error.size)}
             return Refusal(code.FAILED_PRECONDITION, reason.ERROR_REASON_FORK_TOO_LARGE, text, metadata)
+        case StepNotTestedError():
+            metadata = {"path": error.path, "handler": error.handler}
+            return Refusal(code.FAILED_PRECONDITION, reason.ERROR_REASON_STEP_NOT_TESTED, text, metadata)
         case HistoryTooLargeError():
             metadata = {
                 "execution_id": str(error.execution_id),

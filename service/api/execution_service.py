@@ -50,6 +50,7 @@ from service.api.retries import read_retry
 from service.api.starts import start_request
 from service.api.steps import Sight, add_steps
 from service.api.stored_events import without_definition
+from service.api.trials import TrialCalls
 from service.engine.control import Control
 from service.engine.debugging import Debugging
 from service.engine.executions import Executions
@@ -94,7 +95,7 @@ Read = TypeVar("Read", bound=_HasOmitted)
 Made = TypeVar("Made")
 
 
-class ExecutionServicer(ControlCalls, ExplainCalls, ForkCalls, ExecutionServiceServicer):
+class ExecutionServicer(ControlCalls, ExplainCalls, ForkCalls, TrialCalls, ExecutionServiceServicer):
     """Executions over gRPC."""
 
     def __init__(

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-READ_EXECUTIONS = "executions.read"
-"""Needed by `Execute` too when its answer is to show all of the execution."""
+from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_FULL
+from flowkeep.v1.execution_service_pb2 import ExecuteRequest
+from flowkeep.v1.step_test_pb2 import TestStepRequest
+
+READ_EXECUTIONS, WRITE_WORKFLOWS = "executions.read", "workflows.write"
 
 READ_TASKS = "tasks.read"
 """Needed by `ExplainExecution` too, to tell whose task an execution waits for."""
 
 PERMISSIONS: Mapping[str, str] = {
-    "/flowkeep.v1.WorkflowService/CreateWorkflow": "workflows.write",
+    "/flowkeep.v1.WorkflowService/CreateWorkflow": WRITE_WORKFLOWS,
     "/flowkeep.v1.WorkflowService/GetWorkflow": "workflows.read",
     "/flowkeep.v1.WorkflowService/ListWorkflows": "workflows.read",
-    "/flowkeep.v1.WorkflowService/UpdateWorkflow": "workflows.write",
-    "/flowkeep.v1.WorkflowService/DeleteWorkflow": "workflows.write",
-    "/flowkeep.v1.WorkflowService/ApplyWorkflows": "workflows.write",
+    "/flowkeep.v1.WorkflowService/UpdateWorkflow": WRITE_WORKFLOWS,
+    "/flowkeep.v1.WorkflowService/DeleteWorkflow": WRITE_WORKFLOWS,
+    "/flowkeep.v1.WorkflowService/ApplyWorkflows": WRITE_WORKFLOWS,
     "/flowkeep.v1.WorkflowService/ValidateWorkflow": "workflows.read",
     "/flowkeep.v1.WorkflowService/ListHandlers": "workflows.read",
     "/flowkeep.v1.ExecutionService/Execute": "executions.execute",
@@ -36,6 +40,7 @@ PERMISSIONS: Mapping[str, str] = {
     "/flowkeep.v1.ExecutionService/Terminate": "executions.cancel",
     "/flowkeep.v1.ExecutionService/Retry": "executions.execute",
     "/flowkeep.v1.ExecutionService/ForkExecution": "executions.execute",
+    "/flowkeep.v1.ExecutionService/TestStep": "executions.execute",
     "/flowkeep.v1.ExecutionService/SignalExecution": "executions.signal",
     "/flowkeep.v1.ExecutionService/WatchExecution": READ_EXECUTIONS,
     "/flowkeep.v1.NotificationService/ListNotifications": "notifications.read",
@@ -59,3 +64,15 @@ PERMISSIONS: Mapping[str, str] = {
     "/flowkeep.v1.WorkerService/Work": "workers.work",
     "/flowkeep.v1.WorkerService/ListWorkers": "workers.read",
 }
+
+
+def also_needed(request: Any) -> Iterator[str]:
+    """Yield the permissions that a request needs beside that of its RPC, for what it asks for."""
+    match request:
+        case ExecuteRequest() if request.view == EXECUTION_VIEW_FULL:
+            yield READ_EXECUTIONS  # its answer is what GetExecution shows
+        case TestStepRequest():
+            if request.execution_id:
+                yield READ_EXECUTIONS
+            if request.WhichOneof("source") in ("definition", "step") or request.HasField("params"):
+                yield WRITE_WORKFLOWS  # who may only run what others wrote could call anything, with their secrets

@@ -28,15 +28,15 @@ from google.protobuf.message import Message
 from grpc import aio
 
 from flowkeep.v1.error_pb2 import ErrorReason
-from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_FULL
 from flowkeep.v1.execution_service_pb2 import ExecuteRequest
+from flowkeep.v1.step_test_pb2 import TestStepRequest
 from service.api.admission import Admission
 from service.api.answering import in_time
 from service.api.claims import Identity
 from service.api.errors import Refusal, RefusedError, sent, told
 from service.api.identity import Authenticator, current_identity
 from service.api.large import Batch, reader, whole
-from service.api.permissions import PERMISSIONS, READ_EXECUTIONS
+from service.api.permissions import PERMISSIONS, also_needed
 from service.api.receiving import Receiving, this_task
 from service.api.requests import Judge, check_read
 from service.api.sending import Sending
@@ -142,8 +142,9 @@ class Pipeline(aio.ServerInterceptor):
         if _bounds_itself(request):
             self.limits.admission.take_wait(identity)
         check_read(request)
-        if _shows_all(request) and not identity.may(READ_EXECUTIONS):
-            raise RefusedError(_denied(READ_EXECUTIONS))
+        for permission in also_needed(request):
+            if not identity.may(permission):
+                raise RefusedError(_denied(permission))
         if execution_id := getattr(request, "execution_id", ""):
             structlog.contextvars.bind_contextvars(execution_id=execution_id[:64])
         if found := request.violations() if isinstance(request, Batch) else await Judge().violations(request):
@@ -180,12 +181,7 @@ def check_permissions(methods: Sequence[str]) -> None:
 
 
 def _bounds_itself(request: Any) -> bool:
-    return isinstance(request, ExecuteRequest) and request.wait
-
-
-def _shows_all(request: Any) -> bool:
-    """Whether the answer is to be what GetExecution shows."""
-    return isinstance(request, ExecuteRequest) and request.view == EXECUTION_VIEW_FULL
+    return isinstance(request, TestStepRequest) or (isinstance(request, ExecuteRequest) and request.wait)
 
 
 def serialized(response: Message | bytes) -> bytes:

@@ -21,6 +21,7 @@ from service.cli.settings import refuse_unknown
 _MODULES = (
     "service.cli.workflows",
     "service.cli.functions",
+    "service.cli.trying",
     "service.cli.executions",
     "service.cli.control",
     "service.cli.fork",

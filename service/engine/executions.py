@@ -48,6 +48,7 @@ from service.engine.requests import StartRequest, asked, content_hash, equivalen
 from service.engine.retries import Retries
 from service.engine.running.runner import Runner
 from service.engine.slices import Slicing, in_one_go, in_slices
+from service.engine.trials import Trials
 from service.engine.violations import ValidationError, Violation
 from service.engine.watch import Bookmark, Output, Pace, follow
 from service.engine.workflows import Workflows
@@ -74,6 +75,7 @@ class Executions:
         self._mended = mended
         self.retries = Retries(repository, workflows, runner)
         self.forks = Forks(repository, workflows, runner, new_id)
+        self.trials = Trials(workflows, runner)
 
     async def execute(self, scope: Scope, owner: str, request: StartRequest) -> Created:
         """Keep a new execution and drive it if there is room, or return the one that the request id started before.

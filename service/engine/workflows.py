@@ -88,6 +88,10 @@ class Workflows:
         await self._parse(org, document)
         return await self.warnings(document)
 
+    async def parsed(self, org: str, document: Mapping[str, Any]) -> Definition:
+        """Return what a definition means, without keeping it. Raises ValidationError with all that is wrong with it."""
+        return await self._parse(org, document)
+
     async def warnings(self, document: Mapping[str, Any]) -> Sequence[DefinitionWarning]:
         """Return what should be otherwise in a definition that is sound."""
         return await in_slices(plain_secrets(document, self._registry))

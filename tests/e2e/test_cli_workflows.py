@@ -167,3 +167,26 @@ async def test_json_is_read_as_json(target: str, folder: Path) -> None:
     for command, wrong in ((("execute", "echo"), "{}x"), (("run", str(folder / "absent.yaml")), "@/nowhere")):
         said = await refused(target, *command, "-i", wrong, code=2)
         assert len(said.splitlines()) == 1, said
+
+
+TRIED = """
+name: tried
+steps:
+  - {id: ask, handler: call_api, params: {url: "http://127.0.0.1:9/${ input.user }"}}
+  - {id: greet, handler: transform, params: {value: "Hello ${ steps.ask.output.name }"}}
+  - {id: shout, handler: transform, condition: steps.greet.output.size() > 20, params: {value: "!"}}
+"""
+
+
+async def test_one_step_is_run_by_itself(target: str, tmp_path: Path) -> None:
+    (tmp_path / "tried.yaml").write_text(TRIED)
+    source = f"@{tmp_path / 'tried.yaml'}"
+    text = await shown(target, "test-step", source, "greet", "--outputs", '{"ask": {"name": "Eve"}}')
+    assert "Hello Eve" in text
+    assert "Next: shout would be skipped" in text
+    assert "user" in await shown(target, "test-step", source, "ask", code=1)
+    assert "no such step" in await refused(target, "test-step", source, "absent", code=2)
+    await shown(target, "apply", source[1:])
+    execution_id = (await execute(target, "tried", "--set", "user=7"))["execution_id"]
+    tried = await at(target, "test-step", "-", "shout", "--execution", execution_id[:18], "--outputs", '{"greet": "x"}')
+    assert tried.json["step"]["state"] == "SKIPPED"

@@ -61,6 +61,7 @@ BY_EXECUTION = (
     "Retry",
     "ForkExecution",
     "SignalExecution",
+    "TestStep",
     "WatchExecution",
 )
 BY_TASK = ("GetTask", "ClaimTask", "ReleaseTask", "CompleteTask", "DelegateTask", "CommentTask")
@@ -99,7 +100,7 @@ def valid(path: str, workflow: str, execution_id: str, step_path: str = "pause")
     """A request with which the method does its work on these."""
     request = empty(path)
     fields = {field.name for field in request.DESCRIPTOR.fields}
-    if "workflow" in fields:
+    if "workflow" in fields and "outputs" not in fields:  # a step by itself is of what the execution runs
         request.workflow = workflow
     if "execution_id" in fields:
         request.execution_id = execution_id
@@ -123,7 +124,7 @@ def valid(path: str, workflow: str, execution_id: str, step_path: str = "pause")
         request.assignee = "bob"
     if "text" in fields:
         request.text = "fine"
-    if "definition" in fields:
+    if "definition" in fields and "outputs" not in fields:
         name = "" if "workflow" in fields else "fresh"
         request.definition.CopyFrom(definition({"name": name, "steps": [wait_step()]}))
     if "definitions" in fields:

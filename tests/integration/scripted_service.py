@@ -108,7 +108,7 @@ class Script(ExecutionServiceServicer, WorkflowServiceServicer):
         return await self._answer(request, context, None)
 
     SignalExecution = CreateWorkflow
-    ForkExecution = CreateWorkflow
+    TestStep = ForkExecution = CreateWorkflow
     SignalExecution = SetBreakpoints = EditStepInput = CreateWorkflow
     Retry = Pause = Resume = Terminate = Cancel = UpdateWorkflow = DeleteWorkflow = ApplyWorkflows = CreateWorkflow
 

@@ -187,6 +187,17 @@ ROWS: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({**E, "outputs": [{"path": ""}]}, "outputs[0].path"),
         ({**E, "step_path": "a", "outputs": [{"path": "b"}] * 2}, "outputs[1].path"),
     ],
+    "TestStep": [
+        ({"path": "a"}, "source"),
+        ({"workflow": "absent"}, "path"),
+        ({"workflow": "absent", "path": "a"}, "WORKFLOW_NOT_FOUND"),
+        ({**E, "path": "a"}, "EXECUTION_NOT_FOUND"),
+        ({**E, "path": "a", "at_seq": 1}, "EXECUTION_NOT_FOUND"),
+        ({"workflow": "absent", "path": "a", "at_seq": 1}, "at_seq"),
+        ({"workflow": "absent", "path": "a\0"}, "path"),
+        ({"step": {"id": "a", "handler": "absent"}}, "step.handler"),
+        ({"step": {"id": "a", "handler": "transform", "params": {"value": 1}}, "path": "b"}, "path"),
+    ],
     "WatchExecution": [
         (E, "EXECUTION_NOT_FOUND"),
         ({**E, "snapshot": True}, "EXECUTION_NOT_FOUND"),

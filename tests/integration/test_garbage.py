@@ -179,7 +179,7 @@ async def test_every_bounded_field_of_a_request(world):
     judged = set()
     for path, method in METHODS.items():
         for field, what, spoil in broken(method.input_type):
-            if field.startswith(("definition.", "definitions[0].")):
+            if field.startswith(("definition.", "definitions[0].", "step.")):  # judged with all else of a definition
                 continue
             request = world.valid(path)
             spoil(request)

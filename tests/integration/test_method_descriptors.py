@@ -20,6 +20,7 @@ from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.struct_pb2 import Struct
 
 from flowkeep.v1 import execution_service_pb2 as executions_pb
+from flowkeep.v1 import step_test_pb2 as trials_pb
 from flowkeep.v1 import workflow_service_pb2 as workflows_pb
 from flowkeep.v1.comparison_pb2 import CompareExecutionsRequest
 from flowkeep.v1.explanation_pb2 import ExplainExecutionRequest, ExplainQueueRequest
@@ -232,6 +233,7 @@ def _requests(workflow: str, execution_id: str) -> dict[str, Message]:
         "SignalExecution": executions_pb.SignalExecutionRequest(execution_id=execution_id, name="paid"),
         "Retry": executions_pb.RetryRequest(execution_id=execution_id),
         "ForkExecution": executions_pb.ForkExecutionRequest(execution_id=execution_id),
+        "TestStep": trials_pb.TestStepRequest(workflow=workflow, path="one"),
         "WatchExecution": executions_pb.WatchExecutionRequest(execution_id=execution_id),
         "DeleteWorkflow": workflows_pb.DeleteWorkflowRequest(workflow="other"),
     }

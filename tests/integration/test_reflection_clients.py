@@ -192,6 +192,8 @@ async def _use_every_rpc(session: Session) -> None:
     assert ended["execution"]["failure"]["code"] == "TERMINATED"
     retried = await session.call(run, "Retry", execution_id=waiting, reason="after all")
     assert (retried["execution"]["run"], retried["execution"]["state"]) == (2, "STATE_RUNNING")
+    alone = await session.call(run, "TestStep", step={"id": "a", "handler": "transform", "params": {"value": "x"}})
+    assert alone["step"]["output"] == "x"
     await session.call(run, "Cancel", execution_id=waiting, reason="by hand")
     forked = await session.call(run, "ForkExecution", execution_id=waiting)
     assert forked["execution"]["lineage"]["source_execution_id"] == waiting

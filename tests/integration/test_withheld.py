@@ -10,12 +10,13 @@ import pytest_asyncio
 import flowkeep
 from flowkeep.definition import definition
 from flowkeep.v1 import execution_service_pb2 as executions_pb2
+from flowkeep.v1 import step_test_pb2
 from flowkeep.v1 import workflow_service_pb2 as workflows_pb2
 from flowkeep.v1.comparison_pb2 import CompareExecutionsRequest
 from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_FULL, STEP_VIEW_FULL
 from flowkeep.v1.explanation_pb2 import ExplainExecutionRequest, ExplainQueueRequest
 from service.api.claims import KNOWN_PERMISSIONS, READ_WORKFLOWS
-from service.api.permissions import READ_EXECUTIONS
+from service.api.permissions import READ_EXECUTIONS, WRITE_WORKFLOWS
 from tests.integration.conftest import Serve
 from tests.integration.stage import Served, refusal, step, wait_step
 from tests.tokens import claims, jwks, signed
@@ -161,3 +162,26 @@ async def test_execute_shows_all_to_those_alone_who_may_read_executions(guarded:
     assert (error.code.name, error.metadata) == ("PERMISSION_DENIED", {"permission": READ_EXECUTIONS})
     request.ClearField("view")
     assert (await guarded.executions.Execute(request, metadata=caller)).created
+
+
+async def test_a_step_is_tried_by_those_who_may_write_it_and_read_what_it_is_given(guarded: Served) -> None:
+    call, pb = guarded.executions.TestStep, step_test_pb2.TestStepRequest
+    alone: Any = {"id": "a", "handler": "transform", "params": {"value": CANARY}}
+    params: Any = {"value": "mine"}
+    own = pb(step=alone)
+    for without in (WRITE_WORKFLOWS, "executions.execute"):
+        error = await refusal(call(own, metadata=metadata(without)))
+        assert (error.code.name, error.metadata) == ("PERMISSION_DENIED", {"permission": without})
+    other = pb(workflow="secretive", path="taken", params=params)
+    assert (await refusal(call(other, metadata=metadata(WRITE_WORKFLOWS)))).metadata == {"permission": WRITE_WORKFLOWS}
+    assert (await call(own, metadata=MAY_NOT)).step.output.string_value == CANARY  # it is the caller's own
+    request = executions_pb2.ExecuteRequest(workflow="secretive", wait=True)
+    done = await guarded.executions.Execute(request, metadata=MAY_READ)
+    lent = pb(path="taken", execution_id=done.execution.execution_id)
+    error = await refusal(call(lent, metadata=metadata(READ_EXECUTIONS)))
+    assert (error.code.name, error.metadata) == ("PERMISSION_DENIED", {"permission": READ_EXECUTIONS})
+    hidden, shown = await call(lent, metadata=MAY_NOT), await call(lent, metadata=MAY_READ)
+    assert hidden.definition_withheld
+    assert CANARY not in str(hidden)
+    assert not shown.definition_withheld
+    assert shown.step.input["value"] == CANARY

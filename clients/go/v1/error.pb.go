@@ -119,6 +119,9 @@ const (
 	// FAILED_PRECONDITION. More would be inherited than one commit may copy: 1,000 steps, or 2 MiB of payloads; begin from an
 	// earlier step, or give outputs. Metadata: `{"execution_id": "…", "steps": "5000", "bytes": "123456"}`.
 	ErrorReason_ERROR_REASON_FORK_TOO_LARGE ErrorReason = 55
+	// FAILED_PRECONDITION. The step cannot be run by itself here; the message says why, and what would be right. Metadata:
+	// `{"path": "research", "handler": "summarise"}`.
+	ErrorReason_ERROR_REASON_STEP_NOT_TESTED ErrorReason = 62
 	// RESOURCE_EXHAUSTED. The execution keeps as many signals as it may that no step has taken: 100, or 256 KiB of their
 	// payloads. Nothing was kept. Metadata: `{"execution_id": "…"}`.
 	ErrorReason_ERROR_REASON_SIGNALS_FULL ErrorReason = 64
@@ -182,6 +185,7 @@ var (
 		38: "ERROR_REASON_EXECUTION_STATE",
 		54: "ERROR_REASON_FORK_NOT_FITTING",
 		55: "ERROR_REASON_FORK_TOO_LARGE",
+		62: "ERROR_REASON_STEP_NOT_TESTED",
 		64: "ERROR_REASON_SIGNALS_FULL",
 		65: "ERROR_REASON_CORRELATION_AMBIGUOUS",
 		66: "ERROR_REASON_BULK_NOT_FOUND",
@@ -231,6 +235,7 @@ var (
 		"ERROR_REASON_EXECUTION_STATE":       38,
 		"ERROR_REASON_FORK_NOT_FITTING":      54,
 		"ERROR_REASON_FORK_TOO_LARGE":        55,
+		"ERROR_REASON_STEP_NOT_TESTED":       62,
 		"ERROR_REASON_SIGNALS_FULL":          64,
 		"ERROR_REASON_CORRELATION_AMBIGUOUS": 65,
 		"ERROR_REASON_BULK_NOT_FOUND":        66,
@@ -271,7 +276,7 @@ var File_flowkeep_v1_error_proto protoreflect.FileDescriptor
 
 const file_flowkeep_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"\x17flowkeep/v1/error.proto\x12\vflowkeep.v1*\xc2\f\n" +
+	"\x17flowkeep/v1/error.proto\x12\vflowkeep.v1*\xe4\f\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bERROR_REASON_INVALID_FIELDS\x10\x01\x12\"\n" +
@@ -314,7 +319,8 @@ const file_flowkeep_v1_error_proto_rawDesc = "" +
 	"\x1bERROR_REASON_HANDLER_EXISTS\x10%\x12 \n" +
 	"\x1cERROR_REASON_EXECUTION_STATE\x10&\x12!\n" +
 	"\x1dERROR_REASON_FORK_NOT_FITTING\x106\x12\x1f\n" +
-	"\x1bERROR_REASON_FORK_TOO_LARGE\x107\x12\x1d\n" +
+	"\x1bERROR_REASON_FORK_TOO_LARGE\x107\x12 \n" +
+	"\x1cERROR_REASON_STEP_NOT_TESTED\x10>\x12\x1d\n" +
 	"\x19ERROR_REASON_SIGNALS_FULL\x10@\x12&\n" +
 	"\"ERROR_REASON_CORRELATION_AMBIGUOUS\x10A\x12\x1f\n" +
 	"\x1bERROR_REASON_BULK_NOT_FOUND\x10B\x12\x1f\n" +

@@ -3433,7 +3433,7 @@ var File_flowkeep_v1_execution_service_proto protoreflect.FileDescriptor
 
 const file_flowkeep_v1_execution_service_proto_rawDesc = "" +
 	"\n" +
-	"#flowkeep/v1/execution_service.proto\x12\vflowkeep.v1\x1a\x1cflowkeep/v1/comparison.proto\x1a\x17flowkeep/v1/event.proto\x1a\x1bflowkeep/v1/execution.proto\x1a\x1dflowkeep/v1/explanation.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\x8e\x06\n" +
+	"#flowkeep/v1/execution_service.proto\x12\vflowkeep.v1\x1a\x1cflowkeep/v1/comparison.proto\x1a\x17flowkeep/v1/event.proto\x1a\x1bflowkeep/v1/execution.proto\x1a\x1dflowkeep/v1/explanation.proto\x1a\x1bflowkeep/v1/step_test.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\x8e\x06\n" +
 	"\x0eExecuteRequest\x12&\n" +
 	"\bworkflow\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\bworkflow\x12#\n" +
@@ -3699,7 +3699,7 @@ const file_flowkeep_v1_execution_service_proto_rawDesc = "" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12\x1c\n" +
-	"\titeration\x18\x04 \x01(\x05R\titeration2\xa1\f\n" +
+	"\titeration\x18\x04 \x01(\x05R\titeration2\xea\f\n" +
 	"\x10ExecutionService\x12D\n" +
 	"\aExecute\x12\x1b.flowkeep.v1.ExecuteRequest\x1a\x1c.flowkeep.v1.ExecuteResponse\x12S\n" +
 	"\fBatchExecute\x12 .flowkeep.v1.BatchExecuteRequest\x1a!.flowkeep.v1.BatchExecuteResponse\x12S\n" +
@@ -3718,7 +3718,8 @@ const file_flowkeep_v1_execution_service_proto_rawDesc = "" +
 	"\tTerminate\x12\x1d.flowkeep.v1.TerminateRequest\x1a\x1e.flowkeep.v1.TerminateResponse\x12\\\n" +
 	"\x0fSignalExecution\x12#.flowkeep.v1.SignalExecutionRequest\x1a$.flowkeep.v1.SignalExecutionResponse\x12>\n" +
 	"\x05Retry\x12\x19.flowkeep.v1.RetryRequest\x1a\x1a.flowkeep.v1.RetryResponse\x12V\n" +
-	"\rForkExecution\x12!.flowkeep.v1.ForkExecutionRequest\x1a\".flowkeep.v1.ForkExecutionResponse\x12[\n" +
+	"\rForkExecution\x12!.flowkeep.v1.ForkExecutionRequest\x1a\".flowkeep.v1.ForkExecutionResponse\x12G\n" +
+	"\bTestStep\x12\x1c.flowkeep.v1.TestStepRequest\x1a\x1d.flowkeep.v1.TestStepResponse\x12[\n" +
 	"\x0eWatchExecution\x12\".flowkeep.v1.WatchExecutionRequest\x1a#.flowkeep.v1.WatchExecutionResponse0\x01B2\n" +
 	"\x0fdev.flowkeep.v1P\x01Z\x1dflowkeep.dev/go/v1;flowkeepv1b\x06proto3"
 
@@ -3803,9 +3804,11 @@ var file_flowkeep_v1_execution_service_proto_goTypes = []any{
 	(*CompareExecutionsRequest)(nil),           // 63: flowkeep.v1.CompareExecutionsRequest
 	(*ExplainExecutionRequest)(nil),            // 64: flowkeep.v1.ExplainExecutionRequest
 	(*ExplainQueueRequest)(nil),                // 65: flowkeep.v1.ExplainQueueRequest
-	(*CompareExecutionsResponse)(nil),          // 66: flowkeep.v1.CompareExecutionsResponse
-	(*ExplainExecutionResponse)(nil),           // 67: flowkeep.v1.ExplainExecutionResponse
-	(*ExplainQueueResponse)(nil),               // 68: flowkeep.v1.ExplainQueueResponse
+	(*TestStepRequest)(nil),                    // 66: flowkeep.v1.TestStepRequest
+	(*CompareExecutionsResponse)(nil),          // 67: flowkeep.v1.CompareExecutionsResponse
+	(*ExplainExecutionResponse)(nil),           // 68: flowkeep.v1.ExplainExecutionResponse
+	(*ExplainQueueResponse)(nil),               // 69: flowkeep.v1.ExplainQueueResponse
+	(*TestStepResponse)(nil),                   // 70: flowkeep.v1.TestStepResponse
 }
 var file_flowkeep_v1_execution_service_proto_depIdxs = []int32{
 	50, // 0: flowkeep.v1.ExecuteRequest.input:type_name -> google.protobuf.Struct
@@ -3886,28 +3889,30 @@ var file_flowkeep_v1_execution_service_proto_depIdxs = []int32{
 	33, // 75: flowkeep.v1.ExecutionService.SignalExecution:input_type -> flowkeep.v1.SignalExecutionRequest
 	18, // 76: flowkeep.v1.ExecutionService.Retry:input_type -> flowkeep.v1.RetryRequest
 	20, // 77: flowkeep.v1.ExecutionService.ForkExecution:input_type -> flowkeep.v1.ForkExecutionRequest
-	35, // 78: flowkeep.v1.ExecutionService.WatchExecution:input_type -> flowkeep.v1.WatchExecutionRequest
-	4,  // 79: flowkeep.v1.ExecutionService.Execute:output_type -> flowkeep.v1.ExecuteResponse
-	6,  // 80: flowkeep.v1.ExecutionService.BatchExecute:output_type -> flowkeep.v1.BatchExecuteResponse
-	8,  // 81: flowkeep.v1.ExecutionService.GetExecution:output_type -> flowkeep.v1.GetExecutionResponse
-	12, // 82: flowkeep.v1.ExecutionService.ListExecutions:output_type -> flowkeep.v1.ListExecutionsResponse
-	14, // 83: flowkeep.v1.ExecutionService.ListSteps:output_type -> flowkeep.v1.ListStepsResponse
-	16, // 84: flowkeep.v1.ExecutionService.GetStep:output_type -> flowkeep.v1.GetStepResponse
-	66, // 85: flowkeep.v1.ExecutionService.CompareExecutions:output_type -> flowkeep.v1.CompareExecutionsResponse
-	67, // 86: flowkeep.v1.ExecutionService.ExplainExecution:output_type -> flowkeep.v1.ExplainExecutionResponse
-	68, // 87: flowkeep.v1.ExecutionService.ExplainQueue:output_type -> flowkeep.v1.ExplainQueueResponse
-	22, // 88: flowkeep.v1.ExecutionService.Cancel:output_type -> flowkeep.v1.CancelResponse
-	24, // 89: flowkeep.v1.ExecutionService.Pause:output_type -> flowkeep.v1.PauseResponse
-	26, // 90: flowkeep.v1.ExecutionService.Resume:output_type -> flowkeep.v1.ResumeResponse
-	28, // 91: flowkeep.v1.ExecutionService.SetBreakpoints:output_type -> flowkeep.v1.SetBreakpointsResponse
-	30, // 92: flowkeep.v1.ExecutionService.EditStepInput:output_type -> flowkeep.v1.EditStepInputResponse
-	32, // 93: flowkeep.v1.ExecutionService.Terminate:output_type -> flowkeep.v1.TerminateResponse
-	34, // 94: flowkeep.v1.ExecutionService.SignalExecution:output_type -> flowkeep.v1.SignalExecutionResponse
-	19, // 95: flowkeep.v1.ExecutionService.Retry:output_type -> flowkeep.v1.RetryResponse
-	21, // 96: flowkeep.v1.ExecutionService.ForkExecution:output_type -> flowkeep.v1.ForkExecutionResponse
-	36, // 97: flowkeep.v1.ExecutionService.WatchExecution:output_type -> flowkeep.v1.WatchExecutionResponse
-	79, // [79:98] is the sub-list for method output_type
-	60, // [60:79] is the sub-list for method input_type
+	66, // 78: flowkeep.v1.ExecutionService.TestStep:input_type -> flowkeep.v1.TestStepRequest
+	35, // 79: flowkeep.v1.ExecutionService.WatchExecution:input_type -> flowkeep.v1.WatchExecutionRequest
+	4,  // 80: flowkeep.v1.ExecutionService.Execute:output_type -> flowkeep.v1.ExecuteResponse
+	6,  // 81: flowkeep.v1.ExecutionService.BatchExecute:output_type -> flowkeep.v1.BatchExecuteResponse
+	8,  // 82: flowkeep.v1.ExecutionService.GetExecution:output_type -> flowkeep.v1.GetExecutionResponse
+	12, // 83: flowkeep.v1.ExecutionService.ListExecutions:output_type -> flowkeep.v1.ListExecutionsResponse
+	14, // 84: flowkeep.v1.ExecutionService.ListSteps:output_type -> flowkeep.v1.ListStepsResponse
+	16, // 85: flowkeep.v1.ExecutionService.GetStep:output_type -> flowkeep.v1.GetStepResponse
+	67, // 86: flowkeep.v1.ExecutionService.CompareExecutions:output_type -> flowkeep.v1.CompareExecutionsResponse
+	68, // 87: flowkeep.v1.ExecutionService.ExplainExecution:output_type -> flowkeep.v1.ExplainExecutionResponse
+	69, // 88: flowkeep.v1.ExecutionService.ExplainQueue:output_type -> flowkeep.v1.ExplainQueueResponse
+	22, // 89: flowkeep.v1.ExecutionService.Cancel:output_type -> flowkeep.v1.CancelResponse
+	24, // 90: flowkeep.v1.ExecutionService.Pause:output_type -> flowkeep.v1.PauseResponse
+	26, // 91: flowkeep.v1.ExecutionService.Resume:output_type -> flowkeep.v1.ResumeResponse
+	28, // 92: flowkeep.v1.ExecutionService.SetBreakpoints:output_type -> flowkeep.v1.SetBreakpointsResponse
+	30, // 93: flowkeep.v1.ExecutionService.EditStepInput:output_type -> flowkeep.v1.EditStepInputResponse
+	32, // 94: flowkeep.v1.ExecutionService.Terminate:output_type -> flowkeep.v1.TerminateResponse
+	34, // 95: flowkeep.v1.ExecutionService.SignalExecution:output_type -> flowkeep.v1.SignalExecutionResponse
+	19, // 96: flowkeep.v1.ExecutionService.Retry:output_type -> flowkeep.v1.RetryResponse
+	21, // 97: flowkeep.v1.ExecutionService.ForkExecution:output_type -> flowkeep.v1.ForkExecutionResponse
+	70, // 98: flowkeep.v1.ExecutionService.TestStep:output_type -> flowkeep.v1.TestStepResponse
+	36, // 99: flowkeep.v1.ExecutionService.WatchExecution:output_type -> flowkeep.v1.WatchExecutionResponse
+	80, // [80:100] is the sub-list for method output_type
+	60, // [60:80] is the sub-list for method input_type
 	60, // [60:60] is the sub-list for extension type_name
 	60, // [60:60] is the sub-list for extension extendee
 	0,  // [0:60] is the sub-list for field type_name
@@ -3922,6 +3927,7 @@ func file_flowkeep_v1_execution_service_proto_init() {
 	file_flowkeep_v1_event_proto_init()
 	file_flowkeep_v1_execution_proto_init()
 	file_flowkeep_v1_explanation_proto_init()
+	file_flowkeep_v1_step_test_proto_init()
 	file_flowkeep_v1_execution_service_proto_msgTypes[0].OneofWrappers = []any{}
 	file_flowkeep_v1_execution_service_proto_msgTypes[15].OneofWrappers = []any{
 		(*RetryRequest_Edit)(nil),

@@ -37,6 +37,7 @@ const (
 	ExecutionService_SignalExecution_FullMethodName   = "/flowkeep.v1.ExecutionService/SignalExecution"
 	ExecutionService_Retry_FullMethodName             = "/flowkeep.v1.ExecutionService/Retry"
 	ExecutionService_ForkExecution_FullMethodName     = "/flowkeep.v1.ExecutionService/ForkExecution"
+	ExecutionService_TestStep_FullMethodName          = "/flowkeep.v1.ExecutionService/TestStep"
 	ExecutionService_WatchExecution_FullMethodName    = "/flowkeep.v1.ExecutionService/WatchExecution"
 )
 
@@ -124,6 +125,18 @@ type ExecutionServiceClient interface {
 	// recorded and does not fit is told by `checks`, and with such there is no new execution: FAILED_PRECONDITION,
 	// FORK_NOT_FITTING.
 	ForkExecution(ctx context.Context, in *ForkExecutionRequest, opts ...grpc.CallOption) (*ForkExecutionResponse, error)
+	// Runs one step by itself, for trying a definition: of a workflow that is kept or a definition that is not, with values
+	// that are given or with those of an execution, which stays as it is. Nothing is kept of the call, and nothing else runs.
+	// The handler is really called, once, with all that holds for attempts: timeout, limits of sizes, secrets, where calls may
+	// go. What it does outside is done. When the caller goes away or its time is over, the attempt is told to stop.
+	//
+	// A step that the server runs itself is evaluated; one that would wait, for a time, a signal or a person, is shown as it
+	// would wait, and a `for_each` with its list. A handler that only workers have, or nobody, answers FAILED_PRECONDITION,
+	// `STEP_NOT_TESTED`. The call has its deadline to end, and at most `FLOWKEEP_WAIT_LIMIT` without one.
+	//
+	// With `execution_id` it needs the permission `executions.read`, too, and with `definition`, `step` or
+	// `params` that of `workflows.write`.
+	TestStep(ctx context.Context, in *TestStepRequest, opts ...grpc.CallOption) (*TestStepResponse, error)
 	// Sends the events of an execution in order and without gaps, first those that happened, then each as it is
 	// committed. The stream ends with OK after the last event of a finished execution, and with another status for any
 	// other reason: then resume with `after_seq`.
@@ -318,6 +331,16 @@ func (c *executionServiceClient) ForkExecution(ctx context.Context, in *ForkExec
 	return out, nil
 }
 
+func (c *executionServiceClient) TestStep(ctx context.Context, in *TestStepRequest, opts ...grpc.CallOption) (*TestStepResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TestStepResponse)
+	err := c.cc.Invoke(ctx, ExecutionService_TestStep_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *executionServiceClient) WatchExecution(ctx context.Context, in *WatchExecutionRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchExecutionResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &ExecutionService_ServiceDesc.Streams[0], ExecutionService_WatchExecution_FullMethodName, cOpts...)
@@ -421,6 +444,18 @@ type ExecutionServiceServer interface {
 	// recorded and does not fit is told by `checks`, and with such there is no new execution: FAILED_PRECONDITION,
 	// FORK_NOT_FITTING.
 	ForkExecution(context.Context, *ForkExecutionRequest) (*ForkExecutionResponse, error)
+	// Runs one step by itself, for trying a definition: of a workflow that is kept or a definition that is not, with values
+	// that are given or with those of an execution, which stays as it is. Nothing is kept of the call, and nothing else runs.
+	// The handler is really called, once, with all that holds for attempts: timeout, limits of sizes, secrets, where calls may
+	// go. What it does outside is done. When the caller goes away or its time is over, the attempt is told to stop.
+	//
+	// A step that the server runs itself is evaluated; one that would wait, for a time, a signal or a person, is shown as it
+	// would wait, and a `for_each` with its list. A handler that only workers have, or nobody, answers FAILED_PRECONDITION,
+	// `STEP_NOT_TESTED`. The call has its deadline to end, and at most `FLOWKEEP_WAIT_LIMIT` without one.
+	//
+	// With `execution_id` it needs the permission `executions.read`, too, and with `definition`, `step` or
+	// `params` that of `workflows.write`.
+	TestStep(context.Context, *TestStepRequest) (*TestStepResponse, error)
 	// Sends the events of an execution in order and without gaps, first those that happened, then each as it is
 	// committed. The stream ends with OK after the last event of a finished execution, and with another status for any
 	// other reason: then resume with `after_seq`.
@@ -488,6 +523,9 @@ func (UnimplementedExecutionServiceServer) Retry(context.Context, *RetryRequest)
 }
 func (UnimplementedExecutionServiceServer) ForkExecution(context.Context, *ForkExecutionRequest) (*ForkExecutionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ForkExecution not implemented")
+}
+func (UnimplementedExecutionServiceServer) TestStep(context.Context, *TestStepRequest) (*TestStepResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method TestStep not implemented")
 }
 func (UnimplementedExecutionServiceServer) WatchExecution(*WatchExecutionRequest, grpc.ServerStreamingServer[WatchExecutionResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchExecution not implemented")
@@ -837,6 +875,24 @@ func _ExecutionService_ForkExecution_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ExecutionService_TestStep_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TestStepRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ExecutionServiceServer).TestStep(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ExecutionService_TestStep_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ExecutionServiceServer).TestStep(ctx, req.(*TestStepRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ExecutionService_WatchExecution_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(WatchExecutionRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -926,6 +982,10 @@ var ExecutionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ForkExecution",
 			Handler:    _ExecutionService_ForkExecution_Handler,
+		},
+		{
+			MethodName: "TestStep",
+			Handler:    _ExecutionService_TestStep_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

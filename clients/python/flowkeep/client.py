@@ -43,6 +43,7 @@ from flowkeep.requests import (
     update_request,
 )
 from flowkeep.tasks import TaskCalls
+from flowkeep.trials import TrialCalls
 from flowkeep.v1 import execution_service_pb2 as executions_pb2
 from flowkeep.v1 import worker_service_pb2 as workers_pb2
 from flowkeep.v1 import workflow_service_pb2 as workflows_pb2
@@ -58,7 +59,7 @@ _WAIT_SECONDS = 300.0
 _TOOLS_SECONDS = 30.0  # servers are given 10 s
 
 
-class Client(ControlCalls, ExplainCalls, BulkCalls, NotificationCalls, TaskCalls):
+class Client(ControlCalls, ExplainCalls, BulkCalls, NotificationCalls, TaskCalls, TrialCalls):
     """A connection to Flowkeep, used as `async with Client("host:port") as client`.
 
     Every method raises FlowkeepError or a subclass (`flowkeep.errors`). A call that met a broken connection, or a

@@ -144,6 +144,7 @@ class Client:
     watch_bulk = _iterating(client.Client.watch_bulk)
     stop_bulk = _blocking(client.Client.stop_bulk)
     list_bulk_results = _iterating(client.Client.list_bulk_results)
+    test_step = _blocking(client.Client.test_step)
     watch = _iterating(client.Client.watch)
     watch_responses = _iterating(client.Client.watch_responses)
     get_task = _blocking(client.Client.get_task)

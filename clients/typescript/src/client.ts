@@ -1,6 +1,6 @@
 /** The client: the calls of the service as methods, plain values in and messages out. */
 
-import { create, type JsonValue } from "@bufbuild/protobuf";
+import { create, type JsonValue, type MessageInitShape } from "@bufbuild/protobuf";
 
 import { given } from "./answer.js";
 import { executeAll, type Outcome } from "./batch.js";
@@ -23,6 +23,7 @@ import {
   type WatchExecutionResponse,
 } from "./gen/flowkeep/v1/execution_service_pb.js";
 import type { Handler } from "./gen/flowkeep/v1/handler_pb.js";
+import type { TestStepRequestSchema, TestStepResponse } from "./gen/flowkeep/v1/step_test_pb.js";
 import type { Worker as WorkerMessage } from "./gen/flowkeep/v1/worker_service_pb.js";
 import { type Workflow, type WorkflowDefinition, WorkflowView } from "./gen/flowkeep/v1/workflow_pb.js";
 import { type ApplyWorkflowsResponse_Result, ListWorkflowsRequestSchema } from "./gen/flowkeep/v1/workflow_service_pb.js";
@@ -320,6 +321,20 @@ export class Client extends ControlCalls {
     const { executions } = this.#connection;
     const response = await this.#connection.call((attempt) => executions.retry(request, attempt), options);
     return given(response.execution);
+  }
+
+  /**
+   * Runs one step by itself, and returns what became of it and what would come next. Nothing is kept.
+   *
+   * The handler is really called, once: a call that met a broken connection is not made again. Throws NotFoundError,
+   * InvalidArgumentError, and FailedPreconditionError (STEP_NOT_TESTED).
+   */
+  async testStep(
+    request: MessageInitShape<typeof TestStepRequestSchema>,
+    options: CallOptions = {},
+  ): Promise<TestStepResponse> {
+    const { executions } = this.#connection;
+    return this.#connection.once((attempt) => executions.testStep(request, attempt), options, 300);
   }
 
   /**

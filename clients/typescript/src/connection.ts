@@ -121,6 +121,23 @@ export class Connection {
     }
   }
 
+  /** Sends a call that must not be sent twice. Without a time of its own it may take so many seconds. */
+  async once<Response>(
+    send: (attempt: Attempt) => Promise<Response>,
+    bounds: Bounds,
+    seconds: number,
+  ): Promise<Response> {
+    const signal = this.signalWith(bounds.signal);
+    signal.throwIfAborted();
+    const headers = await this.headers();
+    try {
+      return await send({ headers, signal, timeoutMs: Math.ceil(1000 * (bounds.timeoutSeconds ?? seconds)) });
+    } catch (thrown) {
+      signal.throwIfAborted();
+      throw fromThrown(thrown);
+    }
+  }
+
   /** Returns a signal that is aborted when the given one is, or when the connection is closed. */
   signalWith(signal: AbortSignal | undefined): AbortSignal {
     return signal ? AbortSignal.any([signal, this.#closed.signal]) : this.#closed.signal;

@@ -119,6 +119,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION. More would be inherited than one commit may copy: 1,000 steps, or 2 MiB of payloads; begin from an
     earlier step, or give outputs. Metadata: `{"execution_id": "…", "steps": "5000", "bytes": "123456"}`.
     """
+    ERROR_REASON_STEP_NOT_TESTED: _ErrorReason.ValueType  # 62
+    """FAILED_PRECONDITION. The step cannot be run by itself here; the message says why, and what would be right. Metadata:
+    `{"path": "research", "handler": "summarise"}`.
+    """
     ERROR_REASON_SIGNALS_FULL: _ErrorReason.ValueType  # 64
     """RESOURCE_EXHAUSTED. The execution keeps as many signals as it may that no step has taken: 100, or 256 KiB of their
     payloads. Nothing was kept. Metadata: `{"execution_id": "…"}`.
@@ -246,6 +250,10 @@ says what would be right. Metadata: `{"execution_id": "…", "checks": "2"}`.
 ERROR_REASON_FORK_TOO_LARGE: ErrorReason.ValueType  # 55
 """FAILED_PRECONDITION. More would be inherited than one commit may copy: 1,000 steps, or 2 MiB of payloads; begin from an
 earlier step, or give outputs. Metadata: `{"execution_id": "…", "steps": "5000", "bytes": "123456"}`.
+"""
+ERROR_REASON_STEP_NOT_TESTED: ErrorReason.ValueType  # 62
+"""FAILED_PRECONDITION. The step cannot be run by itself here; the message says why, and what would be right. Metadata:
+`{"path": "research", "handler": "summarise"}`.
 """
 ERROR_REASON_SIGNALS_FULL: ErrorReason.ValueType  # 64
 """RESOURCE_EXHAUSTED. The execution keeps as many signals as it may that no step has taken: 100, or 256 KiB of their

@@ -6,6 +6,7 @@ import warnings
 from flowkeep.v1 import comparison_pb2 as flowkeep_dot_v1_dot_comparison__pb2
 from flowkeep.v1 import execution_service_pb2 as flowkeep_dot_v1_dot_execution__service__pb2
 from flowkeep.v1 import explanation_pb2 as flowkeep_dot_v1_dot_explanation__pb2
+from flowkeep.v1 import step_test_pb2 as flowkeep_dot_v1_dot_step__test__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -126,6 +127,11 @@ class ExecutionServiceStub:
                 '/flowkeep.v1.ExecutionService/ForkExecution',
                 request_serializer=flowkeep_dot_v1_dot_execution__service__pb2.ForkExecutionRequest.SerializeToString,
                 response_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.ForkExecutionResponse.FromString,
+                _registered_method=True)
+        self.TestStep = channel.unary_unary(
+                '/flowkeep.v1.ExecutionService/TestStep',
+                request_serializer=flowkeep_dot_v1_dot_step__test__pb2.TestStepRequest.SerializeToString,
+                response_deserializer=flowkeep_dot_v1_dot_step__test__pb2.TestStepResponse.FromString,
                 _registered_method=True)
         self.WatchExecution = channel.unary_stream(
                 '/flowkeep.v1.ExecutionService/WatchExecution',
@@ -306,6 +312,23 @@ class ExecutionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TestStep(self, request, context):
+        """Runs one step by itself, for trying a definition: of a workflow that is kept or a definition that is not, with values
+        that are given or with those of an execution, which stays as it is. Nothing is kept of the call, and nothing else runs.
+        The handler is really called, once, with all that holds for attempts: timeout, limits of sizes, secrets, where calls may
+        go. What it does outside is done. When the caller goes away or its time is over, the attempt is told to stop.
+
+        A step that the server runs itself is evaluated; one that would wait, for a time, a signal or a person, is shown as it
+        would wait, and a `for_each` with its list. A handler that only workers have, or nobody, answers FAILED_PRECONDITION,
+        `STEP_NOT_TESTED`. The call has its deadline to end, and at most `FLOWKEEP_WAIT_LIMIT` without one.
+
+        With `execution_id` it needs the permission `executions.read`, too, and with `definition`, `step` or
+        `params` that of `workflows.write`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchExecution(self, request, context):
         """Sends the events of an execution in order and without gaps, first those that happened, then each as it is
         committed. The stream ends with OK after the last event of a finished execution, and with another status for any
@@ -407,6 +430,11 @@ def add_ExecutionServiceServicer_to_server(servicer, server):
                     servicer.ForkExecution,
                     request_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.ForkExecutionRequest.FromString,
                     response_serializer=flowkeep_dot_v1_dot_execution__service__pb2.ForkExecutionResponse.SerializeToString,
+            ),
+            'TestStep': grpc.unary_unary_rpc_method_handler(
+                    servicer.TestStep,
+                    request_deserializer=flowkeep_dot_v1_dot_step__test__pb2.TestStepRequest.FromString,
+                    response_serializer=flowkeep_dot_v1_dot_step__test__pb2.TestStepResponse.SerializeToString,
             ),
             'WatchExecution': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchExecution,
@@ -901,6 +929,33 @@ class ExecutionService:
             '/flowkeep.v1.ExecutionService/ForkExecution',
             flowkeep_dot_v1_dot_execution__service__pb2.ForkExecutionRequest.SerializeToString,
             flowkeep_dot_v1_dot_execution__service__pb2.ForkExecutionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TestStep(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/flowkeep.v1.ExecutionService/TestStep',
+            flowkeep_dot_v1_dot_step__test__pb2.TestStepRequest.SerializeToString,
+            flowkeep_dot_v1_dot_step__test__pb2.TestStepResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from flowkeep.v1 import comparison_pb2 as _comparison_pb2
 from flowkeep.v1 import execution_service_pb2 as _execution_service_pb2
 from flowkeep.v1 import explanation_pb2 as _explanation_pb2
+from flowkeep.v1 import step_test_pb2 as _step_test_pb2
 from grpc import aio as _aio
 import abc as _abc_1
 import grpc as _grpc
@@ -129,6 +130,19 @@ class ExecutionServiceStub:
     recorded and does not fit is told by `checks`, and with such there is no new execution: FAILED_PRECONDITION,
     FORK_NOT_FITTING.
     """
+    TestStep: _grpc.UnaryUnaryMultiCallable[_step_test_pb2.TestStepRequest, _step_test_pb2.TestStepResponse]
+    """Runs one step by itself, for trying a definition: of a workflow that is kept or a definition that is not, with values
+    that are given or with those of an execution, which stays as it is. Nothing is kept of the call, and nothing else runs.
+    The handler is really called, once, with all that holds for attempts: timeout, limits of sizes, secrets, where calls may
+    go. What it does outside is done. When the caller goes away or its time is over, the attempt is told to stop.
+
+    A step that the server runs itself is evaluated; one that would wait, for a time, a signal or a person, is shown as it
+    would wait, and a `for_each` with its list. A handler that only workers have, or nobody, answers FAILED_PRECONDITION,
+    `STEP_NOT_TESTED`. The call has its deadline to end, and at most `FLOWKEEP_WAIT_LIMIT` without one.
+
+    With `execution_id` it needs the permission `executions.read`, too, and with `definition`, `step` or
+    `params` that of `workflows.write`.
+    """
     WatchExecution: _grpc.UnaryStreamMultiCallable[_execution_service_pb2.WatchExecutionRequest, _execution_service_pb2.WatchExecutionResponse]
     """Sends the events of an execution in order and without gaps, first those that happened, then each as it is
     committed. The stream ends with OK after the last event of a finished execution, and with another status for any
@@ -233,6 +247,19 @@ class ExecutionServiceAsyncStub(ExecutionServiceStub):
     whether the existing one is removed later. Each knows the other, by `Execution.lineage` and `Execution.forks`. What is
     recorded and does not fit is told by `checks`, and with such there is no new execution: FAILED_PRECONDITION,
     FORK_NOT_FITTING.
+    """
+    TestStep: _aio.UnaryUnaryMultiCallable[_step_test_pb2.TestStepRequest, _step_test_pb2.TestStepResponse]  # type: ignore[assignment]
+    """Runs one step by itself, for trying a definition: of a workflow that is kept or a definition that is not, with values
+    that are given or with those of an execution, which stays as it is. Nothing is kept of the call, and nothing else runs.
+    The handler is really called, once, with all that holds for attempts: timeout, limits of sizes, secrets, where calls may
+    go. What it does outside is done. When the caller goes away or its time is over, the attempt is told to stop.
+
+    A step that the server runs itself is evaluated; one that would wait, for a time, a signal or a person, is shown as it
+    would wait, and a `for_each` with its list. A handler that only workers have, or nobody, answers FAILED_PRECONDITION,
+    `STEP_NOT_TESTED`. The call has its deadline to end, and at most `FLOWKEEP_WAIT_LIMIT` without one.
+
+    With `execution_id` it needs the permission `executions.read`, too, and with `definition`, `step` or
+    `params` that of `workflows.write`.
     """
     WatchExecution: _aio.UnaryStreamMultiCallable[_execution_service_pb2.WatchExecutionRequest, _execution_service_pb2.WatchExecutionResponse]  # type: ignore[assignment]
     """Sends the events of an execution in order and without gaps, first those that happened, then each as it is
@@ -443,6 +470,25 @@ class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
         whether the existing one is removed later. Each knows the other, by `Execution.lineage` and `Execution.forks`. What is
         recorded and does not fit is told by `checks`, and with such there is no new execution: FAILED_PRECONDITION,
         FORK_NOT_FITTING.
+        """
+
+    @_abc_1.abstractmethod
+    def TestStep(
+        self,
+        request: _step_test_pb2.TestStepRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_step_test_pb2.TestStepResponse, _abc.Awaitable[_step_test_pb2.TestStepResponse]]:
+        """Runs one step by itself, for trying a definition: of a workflow that is kept or a definition that is not, with values
+        that are given or with those of an execution, which stays as it is. Nothing is kept of the call, and nothing else runs.
+        The handler is really called, once, with all that holds for attempts: timeout, limits of sizes, secrets, where calls may
+        go. What it does outside is done. When the caller goes away or its time is over, the attempt is told to stop.
+
+        A step that the server runs itself is evaluated; one that would wait, for a time, a signal or a person, is shown as it
+        would wait, and a `for_each` with its list. A handler that only workers have, or nobody, answers FAILED_PRECONDITION,
+        `STEP_NOT_TESTED`. The call has its deadline to end, and at most `FLOWKEEP_WAIT_LIMIT` without one.
+
+        With `execution_id` it needs the permission `executions.read`, too, and with `definition`, `step` or
+        `params` that of `workflows.write`.
         """
 
     @_abc_1.abstractmethod

@@ -9,6 +9,7 @@ export * from "./explanation_pb.js";
 export * from "./handler_pb.js";
 export * from "./notification_pb.js";
 export * from "./notification_service_pb.js";
+export * from "./step_test_pb.js";
 export * from "./task_pb.js";
 export * from "./task_service_pb.js";
 export * from "./worker_service_pb.js";
