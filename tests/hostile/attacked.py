@@ -106,7 +106,6 @@ class Attacked:
     @asynccontextmanager
     async def beside(self, what: str) -> AsyncIterator[Beside]:
         """Have a polite client call while the attack inside goes on. What it saw is printed, and none of it failed."""
-        await self.attacker.start()
         async with self.polite.beside(what) as result:
             yield result
         self.figures.append(str(result))
@@ -208,7 +207,7 @@ async def _attacked(settings: Mapping[str, str], attacker: Attacker) -> AsyncIte
         await process.start()
         stack.push_async_callback(process.close)
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(process.target, _LOCAL))
-        bystander = Polite(process.target, token(BYSTANDER, "ann"))
+        bystander = Polite(process.target, token(BYSTANDER, "ann"), attacker)
         stack.push_async_callback(bystander.close)
         attacked = Attacked(process, folder / "holds", channel, bystander, attacker)
         await _warm_up(attacked)

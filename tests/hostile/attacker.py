@@ -7,6 +7,7 @@ import base64
 import os
 import pickle
 import sys
+import threading
 import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -15,6 +16,8 @@ from typing import Any
 
 from tests.e2e.process import environment
 
+IS_ALONE = "PYTEST_XDIST_WORKER" not in os.environ
+"""Whether figures are worth something: beside other tests it is only seen that all are served."""
 LONGEST = 180.0
 """Seconds after which an attack is over, however slow the machine: some last until the server has let go of all."""
 END = None
@@ -84,11 +87,29 @@ def give_way() -> None:
 
     Among several workers it would not get to attack at all, and no figure is worth anything there.
     """
-    if "PYTEST_XDIST_WORKER" in os.environ:
+    if not IS_ALONE:
         return
     os.nice(19)
+    if sys.platform == "linux":
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     with suppress(OSError):  # Linux may share processors among sessions first, those of strangers too
-        Path("/proc/self/autogroup").write_text("10")
+        Path("/proc/self/autogroup").write_text("19")
+
+
+@asynccontextmanager
+async def busy() -> AsyncIterator[None]:
+    """Attack nothing, and be as busy as with an attack."""
+    over = threading.Event()
+
+    def work() -> None:
+        while not over.is_set():
+            sum(range(1_000))
+
+    threading.Thread(target=work, daemon=True).start()  # one that ends with the process, if that is told nothing more
+    try:
+        yield
+    finally:
+        over.set()
 
 
 def _line(said: Any) -> bytes:

@@ -12,15 +12,16 @@ import grpc
 
 from service.server import OPTIONS
 from tests.e2e.process import environment
+from tests.hostile.attacker import Attacker
 from tests.hostile.polite import Beside, Polite
 
 
 class Bare:
     """That server as a process, with a polite client of its own."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, attacker: Attacker) -> None:
         self.address = "127.0.0.1", port
-        self.polite = Polite(f"127.0.0.1:{port}", "none")
+        self.polite = Polite(f"127.0.0.1:{port}", "none", attacker)
 
     @asynccontextmanager
     async def beside(self) -> AsyncIterator[Beside]:
@@ -30,7 +31,7 @@ class Bare:
 
 
 @asynccontextmanager
-async def serving_bare() -> AsyncIterator[Bare]:
+async def serving_bare(attacker: Attacker) -> AsyncIterator[Bare]:
     """Give such a server."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -41,7 +42,7 @@ async def serving_bare() -> AsyncIterator[Bare]:
         env=environment(),
     )
     assert process.stdin is not None and process.stdout is not None
-    bare = Bare(int(await process.stdout.readline()))
+    bare = Bare(int(await process.stdout.readline()), attacker)
     try:
         yield bare
     finally:

@@ -42,9 +42,9 @@ async def attacker() -> AsyncIterator[Attacker]:
 
 
 @pytest_asyncio.fixture(scope="session")
-async def bare() -> AsyncIterator[Bare]:
+async def bare(attacker: Attacker) -> AsyncIterator[Bare]:
     """A server that is nothing but gRPC, to tell what of a flood's cost is gRPC's."""
-    async with serving_bare() as server:
+    async with serving_bare(attacker) as server:
         yield server
 
 

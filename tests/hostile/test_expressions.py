@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
 
 import flowkeep
 from flowkeep.payload import from_value
-from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_FULL, Execution
-from tests.hostile.attacked import Attacked
+from flowkeep.v1.execution_pb2 import Execution
+from tests.hostile import executing
+from tests.hostile.attacked import Attacked, token
 from tests.hostile.cases import Case
 from tests.hostile.expressions import CONFUSION, OF, WORK
 from tests.integration.stage import step, wait_step
@@ -22,9 +22,8 @@ COMPLETED, FAILED = Execution.STATE_COMPLETED, Execution.STATE_FAILED
 
 async def ended(attacked: Attacked, name: str, payload: dict[str, Any], **definition: Any) -> Execution:
     """Run a workflow, and return its execution when that has ended."""
-    async with attacked.client() as client:
-        await client.apply([{"name": name, **definition}])
-        return await client.execute(name, payload, wait=True, view=EXECUTION_VIEW_FULL)
+    ended: Execution = await attacked.attacker.run(executing.ended, attacked.target, token(), name, payload, definition)
+    return ended
 
 
 async def outcome(client: flowkeep.Client, cel: str, of: Any) -> Any:
@@ -100,9 +99,8 @@ async def test_30_heavy_executions_woken_at_once(attacked: Attacked) -> None:
         await client.apply([{"name": "heavy", "steps": [one]}])
         async with attacked.beside("30 heavy executions") as seen:
             for _ in seen.rounds():
-                delayed = [await client.execute("heavy", {"rows": ROWS}, start_delay=0.5) for _ in range(30)]
-                results = await asyncio.gather(*(client.result(execution.execution_id) for execution in delayed))
-                assert results == [1] * 30
+                woken = executing.woken, attacked.target, token(), "heavy", {"rows": ROWS}, 30
+                assert await attacked.attacker.run(*woken) == [1] * 30
 
 
 async def test_30_heavy_timers_at_once(attacked: Attacked) -> None:

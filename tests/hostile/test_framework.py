@@ -3,6 +3,7 @@
 import pytest
 
 from tests.hostile.attacked import Attacked, Servers
+from tests.hostile.attacker import busy
 from tests.integration.stage import step
 
 
@@ -31,8 +32,8 @@ async def test_what_is_wrong_is_told(servers: Servers, handler_name, params, tol
 
 
 async def test_a_polite_client_is_measured_beside_and_its_errors_are_told(attacked: Attacked):
-    async with attacked.beside("nothing") as seen:
-        pass
+    async with attacked.beside("nothing") as seen, attacked.attacker.holding(busy):
+        await seen.enough()
     assert seen.times.seconds
     async with attacked.client("polite", "ann") as client:
         await client.delete_workflow("polite", force=True)

@@ -9,8 +9,8 @@ import flowkeep
 from flowkeep.channel import call_metadata
 from flowkeep.requests import execute_request
 from flowkeep.v1 import execution_service_pb2 as pb
-from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_FULL
 from flowkeep.v1.execution_service_pb2_grpc import ExecutionServiceStub
+from tests.hostile import executing
 from tests.hostile.attacked import BYSTANDER, ECHO, SMALL, token
 from tests.hostile.polite import WORKFLOW
 from tests.integration.stage import step
@@ -117,35 +117,21 @@ async def test_large_executions_are_listed_page_by_page_and_nobody_waits_for_the
     """FULL over executions of 30 MB always failed as DATABASE_UNAVAILABLE, and the calls of all others with it."""
     copies = [step(f"s{n}", "transform", expression=f"input.text + '{n}'") for n in range(12)]
     text = "".join(f"{n:05d}" for n in range(48_000))
-    stub, metadata = ExecutionServiceStub(attacked.channel), call_metadata(token())
-    answers, seen, page = Counter[str](), list[str](), None
-
-    async def get(execution_id):
-        request = pb.GetExecutionRequest(execution_id=execution_id)
-        try:
-            await stub.GetExecution(request, metadata=metadata, timeout=PATIENCE)
-            answers["OK"] += 1
-        except grpc.aio.AioRpcError as error:
-            answers[error.code().name] += 1
-
     async with attacked.client() as client:
         await client.apply([{"name": "large", "steps": copies}])
         ids = [(await client.execute("large", {"text": text})).execution_id for _ in range(3)]
         for execution_id in ids:
             await client.result(execution_id)
+        reading = executing.read_large, attacked.target, token(), "large", ids[0], 5
         async with attacked.beside("large executions"):
-            gets = [asyncio.ensure_future(get(ids[0])) for _ in range(5)]
-            while page is None or page.next_page_token:
-                following = page.next_page_token if page else ""
-                page = await client.list_page(workflow="large", view=EXECUTION_VIEW_FULL, page_token=following)
-                assert page.ByteSize() < 4 << 20
-                for each in page.executions:
-                    omitted = [step.payloads_omitted for step in each.steps]
-                    assert omitted == sorted(omitted)
-                    assert 0 < sum(omitted) < len(copies)
-                    assert all(step.HasField("output") is not step.payloads_omitted for step in each.steps)
-                seen += [each.execution_id for each in page.executions]
-            await asyncio.gather(*gets)
-    assert seen == ids[::-1]
+            pages, answers = await attacked.attacker.run(*reading)
+    assert [execution.execution_id for page in pages for execution in page.executions] == ids[::-1]
+    for page in pages:
+        assert page.ByteSize() < 4 << 20
+        for each in page.executions:
+            omitted = [step.payloads_omitted for step in each.steps]
+            assert omitted == sorted(omitted)
+            assert 0 < sum(omitted) < len(copies)
+            assert all(step.HasField("output") is not step.payloads_omitted for step in each.steps)
     assert set(answers) <= {"OK", "RESOURCE_EXHAUSTED"}
     assert answers["OK"]

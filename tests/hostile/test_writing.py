@@ -8,7 +8,8 @@ import pytest
 
 import flowkeep
 from flowkeep.errors import InvalidArgumentError
-from tests.hostile.attacked import MOST_WRITTEN, Attacked
+from tests.hostile import executing
+from tests.hostile.attacked import MOST_WRITTEN, Attacked, token
 from tests.hostile.cases import Case, each
 from tests.integration.stage import step
 
@@ -39,10 +40,10 @@ PAUSES = ("initial_interval", "max_interval")
 
 @each(FILLING)
 async def test_an_execution_writes_no_more_than_it_may_and_ends(attacked: Attacked, case: Case):
-    async with attacked.client() as client, attacked.beside(case.name) as seen:
-        await client.apply([{"name": "fills", "steps": case.given}])
+    filling = executing.ended, attacked.target, token(), "fills", INPUT, {"steps": case.given}
+    async with attacked.beside(case.name) as seen:
         for _ in seen.rounds():
-            ended = await client.execute("fills", INPUT, wait=True)
+            ended = await attacked.attacker.run(*filling)
             assert ended.state in (flowkeep.Execution.STATE_COMPLETED, flowkeep.Execution.STATE_FAILED)
             assert ended.failure.details["code"] == case.right if case.right else not ended.HasField("failure")
             # What ends a step is written in any case, and so is the result.
