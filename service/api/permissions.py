@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_FULL
-from flowkeep.v1.execution_service_pb2 import ExecuteRequest
+from flowkeep.v1.execution_service_pb2 import ExecuteRequest, ForkExecutionRequest, RetryRequest
 from flowkeep.v1.step_test_pb2 import TestStepRequest
 
 READ_EXECUTIONS, WRITE_WORKFLOWS = "executions.read", "workflows.write"
@@ -74,5 +74,10 @@ def also_needed(request: Any) -> Iterator[str]:
         case TestStepRequest():
             if request.execution_id:
                 yield READ_EXECUTIONS
-            if request.WhichOneof("source") in ("definition", "step") or request.HasField("params"):
+            is_own = request.WhichOneof("source") in ("definition", "step") or request.HasField("params")
+            if is_own or any(each.fields for each in (request.outputs, request.variables, request.items)):
                 yield WRITE_WORKFLOWS  # who may only run what others wrote could call anything, with their secrets
+        case ForkExecutionRequest() if request.outputs or request.vars.fields:
+            yield WRITE_WORKFLOWS  # as above, by what steps are called with that come after
+        case RetryRequest() if request.HasField("skip"):
+            yield WRITE_WORKFLOWS

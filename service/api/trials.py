@@ -34,6 +34,9 @@ _STEP = tag(pb.TestStepResponse, "step")
 
 _SMALL = 256 << 10
 
+MOST_OUTPUTS = 500
+"""Outputs that a single step may refer to: as many as a workflow may have steps."""
+
 
 class TrialCalls:
     """The part of ExecutionServicer that tries definitions."""
@@ -67,6 +70,8 @@ class TrialCalls:
                     given = await in_slices(document(request.definition))
                     return Source(definition=await self._workflows.parsed(org, given))
             case "step":
+                if len(request.outputs.fields) > MOST_OUTPUTS:
+                    raise invalid("outputs", f"must be of at most {MOST_OUTPUTS:,} steps")
                 around = _around(request.step, request.outputs.fields)
                 try:
                     given = await in_slices(document(around))

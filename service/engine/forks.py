@@ -28,7 +28,7 @@ from service.engine.parsing import check_input
 from service.engine.payload import normalising, size
 from service.engine.planning.events import Event
 from service.engine.planning.forking import Given, forking
-from service.engine.planning.inheriting import Check, CheckKind, Inheritance, inheriting
+from service.engine.planning.inheriting import MOST_INHERITED, Check, CheckKind, Inheritance, inheriting
 from service.engine.planning.planner import Plan
 from service.engine.planning.state import finding_newest
 from service.engine.requests import asked
@@ -38,9 +38,9 @@ from service.engine.steps import StepNotFoundError
 from service.engine.violations import ValidationError, Violation
 from service.engine.workflows import Workflows
 
-MOST_STEPS, MOST_BYTES = 1_000, 2 << 20
-"""Steps that one execution inherits of another, and bytes of their payloads: they are written in one commit, whose rows
-are made in one go."""
+MOST_BYTES = 2 << 20
+"""Bytes of payloads that one execution inherits of another: they are written in one commit, whose rows are made in one
+go."""
 
 _READ = 16 << 20
 """Characters of payloads that are read of an execution; what lies behind the step may come first."""
@@ -67,7 +67,7 @@ class ForkTooLargeError(PersistenceError):
     def __init__(self, execution_id: UUID, steps: int, size: int) -> None:
         super().__init__(
             f"of execution {execution_id}, {steps:,} steps with {size:,} bytes of payloads or more would be inherited; "
-            f"there may be {MOST_STEPS:,} steps and {MOST_BYTES:,} bytes: begin from an earlier step, or give outputs"
+            f"{MOST_INHERITED:,} steps and {MOST_BYTES:,} bytes may be: begin from an earlier step, or give outputs"
         )
         self.execution_id = execution_id
         self.steps = steps
@@ -191,7 +191,7 @@ class Forks:
             raise ValidationError(wrong)
         omitted = source.omitted & {step.key for step in found.steps}
         total = await in_slices(_sizes(found.steps))
-        if omitted or len(found.steps) > MOST_STEPS or total > MOST_BYTES:
+        if omitted or len(found.steps) > MOST_INHERITED or total > MOST_BYTES:
             raise ForkTooLargeError(execution_id, len(found.steps), total)
         return found
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from persistence.errors import QueueFullError
 from persistence.gate import Gate
 from persistence.model import Execution, ExecutionState, Scope, Step, StepCounts
 from service.engine.definition import Call, Definition
@@ -20,6 +23,11 @@ from service.engine.workflows import Workflows
 
 AT_A_TIME = 16
 """Steps that one process runs by themselves at a time."""
+
+OF_AN_ORG = 12
+"""Of these, those of one org at most."""
+
+_NAMED = 10
 
 PATIENCE = 2.0
 """Seconds that a call waits for its turn."""
@@ -62,6 +70,7 @@ class Trials:
         self._workflows = workflows
         self._runner = runner
         self._places = Gate(AT_A_TIME, PATIENCE)
+        self._of_orgs = Counter[str]()
 
     async def run(self, scope: Scope, by: str, source: Source, path: str, given: Given) -> Tried:
         """Run the step and return what became of it; when the call is cancelled, its attempt is told to stop.
@@ -70,11 +79,14 @@ class Trials:
         QueueFullError.
         """
         given = await _clean(given)
+        if given.recorded is not None and given.recorded.unreadable:
+            lost = ", ".join(given.recorded.unreadable[:_NAMED])
+            raise StepNotTestedError(path, "", f"what is recorded of the execution cannot be read: {lost}")
         if given.recorded is not None and (given.recorded.omitted or len(given.recorded.steps) > MOST_STEPS):
             most = f"{MOST_STEPS:,} steps, or {MOST_RECORDED:,} characters of payloads"
             why = f"the execution has more than {most}; give the values that the step needs, without execution_id"
             raise StepNotTestedError(path, "", why)
-        async with self._places.place(scope.org):
+        async with self._places.place(scope.org), self._share(scope.org):
             execution, definition = await self._execution(scope, by, source, given)
             spec = definition.find(path)
             if spec is None:
@@ -89,6 +101,19 @@ class Trials:
             except NoHandlerError as error:
                 raise StepNotTestedError(path, spec.handler, str(error)) from None
             return Tried(definition, step, following)
+
+    @asynccontextmanager
+    async def _share(self, org: str) -> AsyncIterator[None]:
+        """Hold a place for an org, which leaves some to others. Raises QueueFullError."""
+        if self._of_orgs[org] >= OF_AN_ORG:
+            raise QueueFullError(f"{OF_AN_ORG} steps of the org run by themselves already")
+        self._of_orgs[org] += 1
+        try:
+            yield
+        finally:
+            self._of_orgs[org] -= 1
+            if not self._of_orgs[org]:
+                del self._of_orgs[org]
 
     async def _execution(self, scope: Scope, by: str, source: Source, given: Given) -> tuple[Execution, Definition]:
         """Return what the step takes for its execution, and what that runs: of a recorded one its facts are kept."""

@@ -9,6 +9,7 @@ import flowkeep
 from flowkeep.v1 import execution_service_pb2 as pb
 from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_BASIC
 from service.engine import forks
+from service.engine.planning import inheriting
 from tests.integration.stage import ended, kinds, log, made, refusal, step
 
 State = flowkeep.Execution
@@ -200,7 +201,8 @@ async def test_what_is_recorded_and_does_not_fit_another_revision_is_told(client
 
 
 async def test_of_more_than_may_be_inherited_nothing_is_made(client, stage, monkeypatch):
-    monkeypatch.setattr(forks, "MOST_STEPS", 2)
+    for module in (forks, inheriting):
+        monkeypatch.setattr(module, "MOST_INHERITED", 2)
     name = await made(client, step("a"), step("b"), step("c"), step("d"))
     source = (await client.execute(name, wait=True)).execution_id
     with pytest.raises(flowkeep.FailedPreconditionError, match="begin from an earlier step") as refused:

@@ -31,7 +31,7 @@ async def test_a_failed_execution_goes_on_with_an_edited_input_and_keeps_what_is
     first = await log(client, execution_id)
     before = await client.get_execution(execution_id)
     answer = await client.retry(execution_id, "the code was wrong", edit=("b", {"times": 0, "code": "MENDED"}))
-    assert (answer.run, answer.HasField("end_time"), answer.execution_id) == (2, False, execution_id)
+    assert (answer.run, answer.execution_id) == (2, execution_id)
 
     events = await log(client, execution_id)
     assert events[: len(first)] == first

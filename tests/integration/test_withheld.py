@@ -9,6 +9,7 @@ import pytest_asyncio
 
 import flowkeep
 from flowkeep.definition import definition
+from flowkeep.payload import to_struct
 from flowkeep.v1 import execution_service_pb2 as executions_pb2
 from flowkeep.v1 import step_test_pb2
 from flowkeep.v1 import workflow_service_pb2 as workflows_pb2
@@ -185,3 +186,21 @@ async def test_a_step_is_tried_by_those_who_may_write_it_and_read_what_it_is_giv
     assert CANARY not in str(hidden)
     assert not shown.definition_withheld
     assert shown.step.input["value"] == CANARY
+
+
+async def test_who_may_not_write_workflows_gives_no_values_by_hand(guarded: Served) -> None:
+    """They could send secrets of steps that come after anywhere, or pass what asks a person."""
+    absent, values = "01930000-0000-7000-8000-000000000000", to_struct({"a": 1})
+    trial, fork = step_test_pb2.TestStepRequest, executions_pb2.ForkExecutionRequest
+    output, skip = fork.GivenOutput(path="a"), executions_pb2.RetryRequest.SkippedStep(path="a")
+    calls: list[tuple[Any, Any]] = [
+        (guarded.executions.TestStep, trial(workflow="secretive", path="taken", outputs=values)),
+        (guarded.executions.TestStep, trial(workflow="secretive", path="taken", variables=values)),
+        (guarded.executions.TestStep, trial(workflow="secretive", path="taken", items=values)),
+        (guarded.executions.ForkExecution, fork(execution_id=absent, step_path="a", vars=values)),
+        (guarded.executions.ForkExecution, fork(execution_id=absent, step_path="a", outputs=[output])),
+        (guarded.executions.Retry, executions_pb2.RetryRequest(execution_id=absent, skip=skip)),
+    ]
+    for call, request in calls:
+        error = await refusal(call(request, metadata=metadata(WRITE_WORKFLOWS)))
+        assert (error.code.name, error.metadata) == ("PERMISSION_DENIED", {"permission": WRITE_WORKFLOWS}), request

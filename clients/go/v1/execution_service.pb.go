@@ -1537,8 +1537,10 @@ type ForkExecutionRequest struct {
 	// Optional. Number of the whole run of that step, for the lineage. 0 means the newest, if it has begun.
 	StepIteration int32 `protobuf:"varint,7,opt,name=step_iteration,json=stepIteration,proto3" json:"step_iteration,omitempty"`
 	// Optional. Variables that stand so where the new execution begins, in place of what the inherited steps assigned.
+	// Needs the permission `workflows.write`, too.
 	Vars *structpb.Struct `protobuf:"bytes,8,opt,name=vars,proto3" json:"vars,omitempty"`
-	// Optional. Outputs of steps that do not run, in place of what was recorded. What the step assigns is made of it.
+	// Optional. Outputs of steps that do not run, in place of what was recorded. What the step assigns is made of it. Needs
+	// the permission `workflows.write`, too.
 	Outputs       []*ForkExecutionRequest_GivenOutput `protobuf:"bytes,9,rep,name=outputs,proto3" json:"outputs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3127,7 +3129,7 @@ func (x *RetryRequest_EditedInput) GetInput() *structpb.Struct {
 	return nil
 }
 
-// A step that is not run.
+// A step that is not run. Needs the permission `workflows.write`, too.
 type RetryRequest_SkippedStep struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Required. Path of the step. It is one that would run again.

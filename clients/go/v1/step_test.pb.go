@@ -46,7 +46,8 @@ type TestStepRequest struct {
 	AtSeq int64 `protobuf:"varint,7,opt,name=at_seq,json=atSeq,proto3" json:"at_seq,omitempty"`
 	// Optional. What expressions see as `input`. It need not be whole: no schema is asked.
 	Input *structpb.Struct `protobuf:"bytes,8,opt,name=input,proto3" json:"input,omitempty"`
-	// Optional. Variables that expressions see as `vars`, each in place of the recorded one.
+	// Optional. Variables that expressions see as `vars`, each in place of the recorded one. They, `outputs` and `items`
+	// need the permission `workflows.write`, too.
 	Variables *structpb.Struct `protobuf:"bytes,9,opt,name=variables,proto3" json:"variables,omitempty"`
 	// Optional. Outputs of steps by path, each as of a step that has completed.
 	Outputs *structpb.Struct `protobuf:"bytes,10,opt,name=outputs,proto3" json:"outputs,omitempty"`
@@ -354,7 +355,7 @@ var File_flowkeep_v1_step_test_proto protoreflect.FileDescriptor
 
 const file_flowkeep_v1_step_test_proto_rawDesc = "" +
 	"\n" +
-	"\x1bflowkeep/v1/step_test.proto\x12\vflowkeep.v1\x1a\x1bflowkeep/v1/execution.proto\x1a\x1aflowkeep/v1/workflow.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xcd\x04\n" +
+	"\x1bflowkeep/v1/step_test.proto\x12\vflowkeep.v1\x1a\x1bflowkeep/v1/execution.proto\x1a\x1aflowkeep/v1/workflow.proto\x1a\x1cgoogle/protobuf/struct.proto\"\x80\x05\n" +
 	"\x0fTestStepRequest\x12(\n" +
 	"\bworkflow\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x01H\x00R\bworkflow\x12I\n" +
@@ -362,8 +363,8 @@ const file_flowkeep_v1_step_test_proto_rawDesc = "" +
 	"definition\x18\x02 \x01(\v2\x1f.flowkeep.v1.WorkflowDefinitionB\x06\xbaH\x03\xd8\x01\x03H\x00R\n" +
 	"definition\x12/\n" +
 	"\x04step\x18\x03 \x01(\v2\x11.flowkeep.v1.StepB\x06\xbaH\x03\xd8\x01\x03H\x00R\x04step\x12#\n" +
-	"\brevision\x18\x04 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\brevision\x12\x1c\n" +
-	"\x04path\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\x04path\x12.\n" +
+	"\brevision\x18\x04 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\brevision\x12O\n" +
+	"\x04path\x18\x05 \x01(\tB;\xbaH8r6\x18\x80\b21^([^\\[\\]]+(\\[(0|[1-9][0-9]{0,8})\\]\\.[^\\[\\]]+)*)?$R\x04path\x12.\n" +
 	"\fexecution_id\x18\x06 \x01(\tB\v\xbaH\br\x03\xb0\x01\x01\xd8\x01\x01R\vexecutionId\x12\x1e\n" +
 	"\x06at_seq\x18\a \x01(\x03B\a\xbaH\x04\"\x02(\x00R\x05atSeq\x12-\n" +
 	"\x05input\x18\b \x01(\v2\x17.google.protobuf.StructR\x05input\x125\n" +

@@ -17,7 +17,7 @@ from service.engine import paths
 from service.engine.definition import Definition, Repeat
 from service.engine.expressions import Allowance, ExpressionError
 from service.engine.failure import Failure
-from service.engine.payload import size
+from service.engine.payload import check, size
 from service.engine.planning import events
 from service.engine.planning.assigning import assign
 from service.engine.planning.draft import COUNTED, EVENT_BYTES, Draft
@@ -29,6 +29,7 @@ from service.engine.planning.reasons import CONDITION_IS_FALSE
 from service.engine.planning.reopened import listed
 from service.engine.planning.restoring import restoring
 from service.engine.planning.scopes import outwards
+from service.engine.planning.state import gathering_variables
 from service.engine.slices import Work
 from service.engine.violations import ValidationError, Violation
 
@@ -101,6 +102,9 @@ def _give(definition: Definition, telling: _Telling, worker: str, given: Given) 
             draft.change(vars={**draft.state.vars, **values})
             yield _EVENT + allowance.spent // 1_000
     if given.vars:
+        inherited = yield from gathering_variables(telling.detail)
+        if found := check({**inherited, **given.vars}, "vars"):
+            raise ValidationError(found)
         telling.tell(events.VariablesAssigned("", given.vars))
 
 

@@ -17,7 +17,10 @@ from service.engine.definition import Block, Definition
 from service.engine.planning.course import is_fatal
 from service.engine.slices import Work, parts
 
-_LOOK = 4  # microseconds for a step
+_LOOK, _OTHERWISE = 4, 10  # microseconds for a step
+
+MOST_INHERITED = 1_000
+"""Steps that are inherited at most, in one commit."""
 
 _DONE = frozenset({StepState.COMPLETED, StepState.SKIPPED, StepState.FAILED})
 
@@ -78,10 +81,15 @@ def inheriting(
             if spec.id in running or spec.id in given:
                 continue
             of_it = [steps[spec.id], *items[spec.id]]
-            if (check := _run_otherwise(definition, of_it)) is not None:
-                checks.append(check)
+            for some in parts(of_it):
+                if (check := _run_otherwise(definition, spec.id, some)) is not None:
+                    checks.append(check)
+                    break
+                yield _OTHERWISE * len(some)
             kept += of_it
-            yield _LOOK * len(of_it)
+            if len(kept) > MOST_INHERITED:
+                # So much is refused, whatever follows.
+                return Inheritance(kept[: MOST_INHERITED + 1], checks, frozenset(running))
     kept.sort(key=lambda step: step.end_seq or 0)
     return Inheritance(kept, checks, frozenset(running))
 
@@ -120,11 +128,10 @@ def _not_done(step_id: str, start: str) -> Check:
     return Check(CheckKind.NOT_DONE, step_id, message)
 
 
-def _run_otherwise(definition: Definition, steps: Sequence[Step]) -> Check | None:
-    """Return what tells that the first of these steps was run otherwise, perhaps in its items, None if it was not."""
+def _run_otherwise(definition: Definition, root: str, steps: Sequence[Step]) -> Check | None:
+    """Return what tells that a step of the root was run otherwise, by these of it, None if it was not."""
     for step in steps:
         if (how := _how_otherwise(definition, step)) is not None:
-            root = steps[0].path
             message = f"{how}; begin from {root}, or give the output of {root}"
             return Check(CheckKind.HANDLER, step.path, message)
     return None

@@ -767,7 +767,7 @@ class RetryRequest(_message.Message):
 
     @_typing.final
     class SkippedStep(_message.Message):
-        """A step that is not run."""
+        """A step that is not run. Needs the permission `workflows.write`, too."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -930,11 +930,15 @@ class ForkExecutionRequest(_message.Message):
 
     @_builtins.property
     def vars(self) -> _struct_pb2.Struct:
-        """Optional. Variables that stand so where the new execution begins, in place of what the inherited steps assigned."""
+        """Optional. Variables that stand so where the new execution begins, in place of what the inherited steps assigned.
+        Needs the permission `workflows.write`, too.
+        """
 
     @_builtins.property
     def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ForkExecutionRequest.GivenOutput]:
-        """Optional. Outputs of steps that do not run, in place of what was recorded. What the step assigns is made of it."""
+        """Optional. Outputs of steps that do not run, in place of what was recorded. What the step assigns is made of it. Needs
+        the permission `workflows.write`, too.
+        """
 
     def __init__(
         self,

@@ -27,7 +27,7 @@ from flowkeep.v1 import workflow_pb2 as flowkeep_dot_v1_dot_workflow__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x66lowkeep/v1/step_test.proto\x12\x0b\x66lowkeep.v1\x1a\x1b\x66lowkeep/v1/execution.proto\x1a\x1a\x66lowkeep/v1/workflow.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xe3\x03\n\x0fTestStepRequest\x12\x1e\n\x08workflow\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01H\x00\x12=\n\ndefinition\x18\x02 \x01(\x0b\x32\x1f.flowkeep.v1.WorkflowDefinitionB\x06\xbaH\x03\xd8\x01\x03H\x00\x12)\n\x04step\x18\x03 \x01(\x0b\x32\x11.flowkeep.v1.StepB\x06\xbaH\x03\xd8\x01\x03H\x00\x12\x19\n\x08revision\x18\x04 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x16\n\x04path\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12!\n\x0c\x65xecution_id\x18\x06 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x17\n\x06\x61t_seq\x18\x07 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12&\n\x05input\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\x12*\n\tvariables\x18\t \x01(\x0b\x32\x17.google.protobuf.Struct\x12(\n\x07outputs\x18\n \x01(\x0b\x32\x17.google.protobuf.Struct\x12&\n\x05items\x18\x0b \x01(\x0b\x32\x17.google.protobuf.Struct\x12\'\n\x06params\x18\x0c \x01(\x0b\x32\x17.google.protobuf.StructB\x08\n\x06source\"\xe0\x01\n\x10TestStepResponse\x12(\n\x04step\x18\x01 \x01(\x0b\x32\x1a.flowkeep.v1.StepExecution\x12:\n\nnext_steps\x18\x02 \x03(\x0b\x32&.flowkeep.v1.TestStepResponse.NextStep\x12\x1b\n\x13\x64\x65\x66inition_withheld\x18\x03 \x01(\x08\x12\x12\n\nunreadable\x18\x04 \x03(\t\x1a\x35\n\x08NextStep\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04runs\x18\x02 \x01(\x08\x12\r\n\x05\x65rror\x18\x03 \x01(\tB2\n\x0f\x64\x65v.flowkeep.v1P\x01Z\x1d\x66lowkeep.dev/go/v1;flowkeepv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x66lowkeep/v1/step_test.proto\x12\x0b\x66lowkeep.v1\x1a\x1b\x66lowkeep/v1/execution.proto\x1a\x1a\x66lowkeep/v1/workflow.proto\x1a\x1cgoogle/protobuf/struct.proto\"\x96\x04\n\x0fTestStepRequest\x12\x1e\n\x08workflow\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01H\x00\x12=\n\ndefinition\x18\x02 \x01(\x0b\x32\x1f.flowkeep.v1.WorkflowDefinitionB\x06\xbaH\x03\xd8\x01\x03H\x00\x12)\n\x04step\x18\x03 \x01(\x0b\x32\x11.flowkeep.v1.StepB\x06\xbaH\x03\xd8\x01\x03H\x00\x12\x19\n\x08revision\x18\x04 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12I\n\x04path\x18\x05 \x01(\tB;\xbaH8r6\x18\x80\x08\x32\x31^([^\\[\\]]+(\\[(0|[1-9][0-9]{0,8})\\]\\.[^\\[\\]]+)*)?$\x12!\n\x0c\x65xecution_id\x18\x06 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x17\n\x06\x61t_seq\x18\x07 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12&\n\x05input\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\x12*\n\tvariables\x18\t \x01(\x0b\x32\x17.google.protobuf.Struct\x12(\n\x07outputs\x18\n \x01(\x0b\x32\x17.google.protobuf.Struct\x12&\n\x05items\x18\x0b \x01(\x0b\x32\x17.google.protobuf.Struct\x12\'\n\x06params\x18\x0c \x01(\x0b\x32\x17.google.protobuf.StructB\x08\n\x06source\"\xe0\x01\n\x10TestStepResponse\x12(\n\x04step\x18\x01 \x01(\x0b\x32\x1a.flowkeep.v1.StepExecution\x12:\n\nnext_steps\x18\x02 \x03(\x0b\x32&.flowkeep.v1.TestStepResponse.NextStep\x12\x1b\n\x13\x64\x65\x66inition_withheld\x18\x03 \x01(\x08\x12\x12\n\nunreadable\x18\x04 \x03(\t\x1a\x35\n\x08NextStep\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04runs\x18\x02 \x01(\x08\x12\r\n\x05\x65rror\x18\x03 \x01(\tB2\n\x0f\x64\x65v.flowkeep.v1P\x01Z\x1d\x66lowkeep.dev/go/v1;flowkeepv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,15 +44,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TESTSTEPREQUEST'].fields_by_name['revision']._loaded_options = None
   _globals['_TESTSTEPREQUEST'].fields_by_name['revision']._serialized_options = b'\272H\004\032\002(\000'
   _globals['_TESTSTEPREQUEST'].fields_by_name['path']._loaded_options = None
-  _globals['_TESTSTEPREQUEST'].fields_by_name['path']._serialized_options = b'\272H\005r\003\030\200\010'
+  _globals['_TESTSTEPREQUEST'].fields_by_name['path']._serialized_options = b'\272H8r6\030\200\01021^([^\\[\\]]+(\\[(0|[1-9][0-9]{0,8})\\]\\.[^\\[\\]]+)*)?$'
   _globals['_TESTSTEPREQUEST'].fields_by_name['execution_id']._loaded_options = None
   _globals['_TESTSTEPREQUEST'].fields_by_name['execution_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
   _globals['_TESTSTEPREQUEST'].fields_by_name['at_seq']._loaded_options = None
   _globals['_TESTSTEPREQUEST'].fields_by_name['at_seq']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_TESTSTEPREQUEST']._serialized_start=132
-  _globals['_TESTSTEPREQUEST']._serialized_end=615
-  _globals['_TESTSTEPRESPONSE']._serialized_start=618
-  _globals['_TESTSTEPRESPONSE']._serialized_end=842
-  _globals['_TESTSTEPRESPONSE_NEXTSTEP']._serialized_start=789
-  _globals['_TESTSTEPRESPONSE_NEXTSTEP']._serialized_end=842
+  _globals['_TESTSTEPREQUEST']._serialized_end=666
+  _globals['_TESTSTEPRESPONSE']._serialized_start=669
+  _globals['_TESTSTEPRESPONSE']._serialized_end=893
+  _globals['_TESTSTEPRESPONSE_NEXTSTEP']._serialized_start=840
+  _globals['_TESTSTEPRESPONSE_NEXTSTEP']._serialized_end=893
 # @@protoc_insertion_point(module_scope)

@@ -69,7 +69,9 @@ class TestStepRequest(_message.Message):
 
     @_builtins.property
     def variables(self) -> _struct_pb2.Struct:
-        """Optional. Variables that expressions see as `vars`, each in place of the recorded one."""
+        """Optional. Variables that expressions see as `vars`, each in place of the recorded one. They, `outputs` and `items`
+        need the permission `workflows.write`, too.
+        """
 
     @_builtins.property
     def outputs(self) -> _struct_pb2.Struct:

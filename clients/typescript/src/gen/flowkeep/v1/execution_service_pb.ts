@@ -866,7 +866,7 @@ export const RetryRequest_EditedInputSchema: GenMessage<RetryRequest_EditedInput
   messageDesc(file_flowkeep_v1_execution_service, 15, 0);
 
 /**
- * A step that is not run.
+ * A step that is not run. Needs the permission `workflows.write`, too.
  *
  * @generated from message flowkeep.v1.RetryRequest.SkippedStep
  */
@@ -977,13 +977,15 @@ export type ForkExecutionRequest = Message<"flowkeep.v1.ForkExecutionRequest"> &
 
   /**
    * Optional. Variables that stand so where the new execution begins, in place of what the inherited steps assigned.
+   * Needs the permission `workflows.write`, too.
    *
    * @generated from field: google.protobuf.Struct vars = 8;
    */
   vars?: JsonObject | undefined;
 
   /**
-   * Optional. Outputs of steps that do not run, in place of what was recorded. What the step assigns is made of it.
+   * Optional. Outputs of steps that do not run, in place of what was recorded. What the step assigns is made of it. Needs
+   * the permission `workflows.write`, too.
    *
    * @generated from field: repeated flowkeep.v1.ForkExecutionRequest.GivenOutput outputs = 9;
    */
