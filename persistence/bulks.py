@@ -11,7 +11,7 @@ from uuid import UUID, uuid5
 
 import msgspec
 
-from persistence.errors import ExecutionFinishedError, ExecutionStateError
+from persistence.errors import ExecutionFinishedError, ExecutionStateError, RequestIdReusedError
 from persistence.listing import ExecutionFilter
 from persistence.model import Json, Mail, MessageKind, Scope
 from persistence.posting import Standing, admits_cancel, admits_kind
@@ -19,6 +19,9 @@ from persistence.requests import Request
 
 KEPT_FOR = timedelta(days=30)
 """For so long an operation and its results are kept after its end, and with it the answer to its request id."""
+
+TAKEN_FOR = timedelta(days=7)
+"""For so long after it was stopped an operation is taken, to record what was under way."""
 
 MOST_RUNNING = 10
 """Operations of an org that run at a time."""
@@ -134,7 +137,8 @@ class BulkRepository(Protocol):
     async def start_bulk(self, new: NewBulk, request: Request | None = None) -> Bulk:
         """Keep an operation, which nobody carries out yet. Its first execution is the newest of the org at this moment.
 
-        With a `request` that was kept before it returns the operation of that, as it is now. Raises TooManyBulksError
+        With a `request` that was kept before it returns the operation of that, as it is now; also when the request is
+        forgotten, and the operation, which may have run for long, is not. Raises TooManyBulksError
         when MOST_RUNNING of the org run, RequestIdReusedError, BulkNotFoundError when that operation is forgotten.
         """
         ...
@@ -165,8 +169,9 @@ class BulkRepository(Protocol):
     async def take_bulks(self, incarnation: UUID, driven: Sequence[UUID], limit: int) -> Sequence[Bulk]:
         """Take up to `limit` operations that run, oldest first, epoch raised.
 
-        Those are free that nobody carries out, whose process has no live lease, or that are of this incarnation and not
-        among those `driven`. Without a live lease nothing is taken.
+        Those are free that nobody carries out, whose process has no live lease, or that are of this incarnation; never
+        those `driven`. One that was stopped less than TAKEN_FOR ago while executions were `under_way` is taken, too,
+        to record what came of these. Without a live lease nothing is taken.
         """
         ...
 
@@ -185,6 +190,7 @@ class BulkRepository(Protocol):
     async def reserve_bulk(self, bulk: Bulk, found: Sequence[UUID]) -> Bulk | None:
         """Keep to which executions an operation comes now, and return it; None as `advance_bulk`.
 
+        None also while others are `under_way`, which whoever takes it has to record first.
         For what is done to them outside of this store, until `record_bulk`: whoever takes it over does that again.
         """
         ...
@@ -214,6 +220,17 @@ def message_body(bulk: NewBulk) -> Mapping[str, Json]:
     return {"reason": bulk.reason, **bulk.options, "bulk_id": str(bulk.id)}
 
 
+def same(bulk: Bulk, new: NewBulk, request: Request) -> Bulk:
+    """Return an operation that a request has started which is forgotten.
+
+    Raises RequestIdReusedError when it does not do what is asked for now.
+    """
+    for name in ("created_by", "action", "options", "reason", "asked", "limit", "rate"):
+        if getattr(bulk, name) != getattr(new, name):
+            raise RequestIdReusedError(request.id)
+    return bulk
+
+
 def judged(bulk: NewBulk, execution: Standing | None, execution_id: UUID, unseen: Iterable[str]) -> Judged:
     """Return what comes of an execution, None for one that is not there; and whether it is sent the message."""
     if execution is None:
@@ -224,6 +241,9 @@ def judged(bulk: NewBulk, execution: Standing | None, execution_id: UUID, unseen
         sends = admits_cancel(execution, unseen) if is_cancel else admits_kind(execution, unseen, kind)
     except (ExecutionFinishedError, ExecutionStateError) as error:
         return Judged(BulkResult(execution_id, BulkOutcome.REFUSED, str(error)), False)
+    if bulk.filter.states and execution.state not in bulk.filter.states:
+        reason = f"execution {execution_id} no longer is what the operation asked for: it is {execution.state}"
+        return Judged(BulkResult(execution_id, BulkOutcome.REFUSED, reason), False)
     return Judged(BulkResult(execution_id, BulkOutcome.DONE), sends)
 
 

@@ -10,6 +10,7 @@ from persistence.bulks import (
     KEPT_FOR,
     LONGEST_REASON,
     MOST_RUNNING,
+    TAKEN_FOR,
     Advanced,
     Bulk,
     BulkOutcome,
@@ -19,6 +20,7 @@ from persistence.bulks import (
     judged,
     message_body,
     message_id,
+    same,
 )
 from persistence.errors import BulkNotFoundError, TooManyBulksError
 from persistence.listing import ExecutionOrder, PageKey
@@ -41,6 +43,12 @@ class MemoryBulks(MemoryExecutions):
                 if row.bulk.scope.org == org and row.request_id == request.id:
                     return row.bulk
             raise BulkNotFoundError(new.id)
+        if request is not None:
+            for row in tables.bulks.values():
+                if row.bulk.scope.org == org and row.request_id == request.id:
+                    bulk = same(row.bulk, new, request)
+                    tables.keep(org, request)
+                    return bulk
         running = [row for row in tables.bulks.values() if row.bulk.scope.org == org and row.bulk.end_time is None]
         if len(running) >= MOST_RUNNING:
             raise TooManyBulksError(MOST_RUNNING)
@@ -106,8 +114,10 @@ class MemoryBulks(MemoryExecutions):
         for row in sorted(tables.bulks.values(), key=lambda row: row.bulk.create_time):
             bulk = row.bulk
             is_own = bulk.incarnation == incarnation
-            is_free = bulk.id not in driven if is_own else not (bulk.incarnation and tables.is_live(bulk.incarnation))
-            if bulk.state is BulkState.RUNNING and is_free and len(taken) < limit:
+            is_free = is_own or bulk.incarnation is None or not tables.is_live(bulk.incarnation)
+            is_begun = bool(bulk.under_way) and bulk.end_time is not None and bulk.end_time > tables.now() - TAKEN_FOR
+            is_left = bulk.state is BulkState.RUNNING or is_begun
+            if is_left and is_free and bulk.id not in driven and len(taken) < limit:
                 row.bulk = replace(bulk, incarnation=incarnation, epoch=bulk.epoch + 1)
                 taken.append(row.bulk)
         return taken
@@ -141,7 +151,7 @@ class MemoryBulks(MemoryExecutions):
     async def reserve_bulk(self, bulk: Bulk, found: Sequence[UUID]) -> Bulk | None:
         """See BulkRepository."""
         kept = self._standing(bulk, BulkState.RUNNING)
-        if kept is None:
+        if kept is None or kept.bulk.under_way:
             return None
         kept.bulk = replace(kept.bulk, under_way=tuple(found))
         return kept.bulk

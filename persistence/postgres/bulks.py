@@ -13,11 +13,13 @@ from uuid import UUID
 
 import asyncpg
 import msgspec
+import structlog
 from sqlalchemy import select
 
 from persistence.bulks import (
     KEPT_FOR,
     MOST_RUNNING,
+    TAKEN_FOR,
     Advanced,
     Bulk,
     BulkAction,
@@ -29,6 +31,7 @@ from persistence.bulks import (
     judged,
     message_body,
     message_id,
+    same,
 )
 from persistence.errors import BulkNotFoundError, TooManyBulksError
 from persistence.listing import ExecutionFilter, ExecutionOrder
@@ -79,15 +82,19 @@ WHERE {_SEEN} AND b.id = $3 AND b.state = 'RUNNING'"""  # noqa: S608 - our own c
 _TAKE = f"""
 WITH free AS MATERIALIZED (
     SELECT b.org_id, b.id FROM bulks b
-    WHERE b.end_time IS NULL AND b.id <> ALL ($2::uuid[]) AND {LIVE.format("$1::uuid")}
+    WHERE (b.end_time IS NULL OR b.end_time > now() - interval '{TAKEN_FOR.days} days' AND cardinality(b.under_way) > 0)
+      AND b.id <> ALL ($2::uuid[]) AND {LIVE.format("$1::uuid")}
       AND (b.incarnation IS NULL OR b.incarnation = $1 OR NOT {LIVE.format("b.incarnation")})
     ORDER BY b.create_time LIMIT $3 FOR NO KEY UPDATE OF b SKIP LOCKED)
 UPDATE bulks b SET incarnation = $1, epoch = b.epoch + 1 FROM free f
-WHERE b.org_id = f.org_id AND b.id = f.id AND b.end_time IS NULL RETURNING {_BULK}"""  # noqa: S608 - our own columns
+WHERE b.org_id = f.org_id AND b.id = f.id RETURNING {_BULK}"""  # noqa: S608 - our own columns
 _HOLD = """
 SELECT true FROM bulks WHERE org_id = $1 AND id = $2 AND incarnation = $3 AND epoch = $4 AND cursor = $5
   AND state = ANY ($6::text[]) FOR NO KEY UPDATE"""
-_RESERVE = f"UPDATE bulks b SET under_way = $3 WHERE b.org_id = $1 AND b.id = $2 RETURNING {_BULK}"  # noqa: S608
+_RESERVE = f"""
+UPDATE bulks b SET under_way = $3
+WHERE b.org_id = $1 AND b.id = $2 AND coalesce(cardinality(b.under_way), 0) = 0
+RETURNING {_BULK}"""  # noqa: S608 - our own columns
 _LOCK = """
 SELECT id, state, ending IS NOT NULL AS is_ending FROM executions
 WHERE org_id = $1 AND id = ANY ($2::uuid[]) AND ($3::text IS NULL OR owner = $3) ORDER BY id FOR NO KEY UPDATE"""
@@ -125,6 +132,8 @@ gone AS (
 SELECT count(*) FROM gone"""
 _FORGET = "DELETE FROM bulks WHERE org_id = $1 AND id = $2"
 
+log = structlog.get_logger(__name__)
+
 _filter = msgspec.json.Decoder(ExecutionFilter)
 
 
@@ -151,6 +160,8 @@ class PostgresBulks:
                 if row is None:
                     raise BulkNotFoundError(new.id)
                 return _bulk(row)
+            if request is not None and (row := await session.fetchrow(_OF_REQUEST, org, request.id)) is not None:
+                return same(_bulk(row), new, request)
             await session.execute(_ONE_BY_ONE, org)
             if await session.fetchval(_RUNNING, org) >= MOST_RUNNING:
                 raise TooManyBulksError(MOST_RUNNING)
@@ -211,7 +222,13 @@ class PostgresBulks:
         """See BulkRepository."""
         async with self._database.session() as session:
             rows = await session.fetch(_TAKE, incarnation, list(driven), limit)
-        return sorted(map(_bulk, rows), key=lambda bulk: bulk.create_time)
+        taken = []
+        for row in rows:
+            try:
+                taken.append(_bulk(row))
+            except (KeyError, TypeError, ValueError, msgspec.MsgspecError) as error:
+                log.error("operation in bulk cannot be read", bulk_id=str(row["id"]), error=type(error).__name__)
+        return sorted(taken, key=lambda bulk: bulk.create_time)
 
     async def find_for_bulk(self, bulk: Bulk, limit: int) -> Sequence[UUID]:
         """See BulkRepository."""
@@ -255,8 +272,8 @@ class PostgresBulks:
         async with self._database.session() as session, session.transaction():
             if not await _hold(session, bulk, BulkState.RUNNING):
                 return None
-            (row,) = await session.fetch(_RESERVE, bulk.scope.org, bulk.id, list(found))
-        return _bulk(row)
+            row = await session.fetchrow(_RESERVE, bulk.scope.org, bulk.id, list(found))
+        return None if row is None else _bulk(row)
 
     async def record_bulk(self, bulk: Bulk, results: Sequence[BulkResult], *, is_last: bool) -> Bulk | None:
         """See BulkRepository."""

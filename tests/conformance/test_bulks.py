@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID, uuid4
 
 import pytest
@@ -22,12 +22,16 @@ from persistence.bulks import (
 )
 from persistence.errors import BulkNotFoundError, RequestIdReusedError, TooManyBulksError
 from persistence.listing import ExecutionFilter, ExecutionOrder
+from persistence.memory import MemoryRepository
 from persistence.model import Ending, Execution, ExecutionState, MessageKind, Scope
 from persistence.posting import Posting
 from persistence.repository import Repository
 from persistence.requests import Method, Request
 from service.engine.ids import uuid7
 from tests.conformance.builders import CANCELLED, FOREIGN_ORG, FOREIGN_OWNER, MOMENT, ORG, OWNER, SCOPE, Keeper, ending
+
+if TYPE_CHECKING:
+    from persistence.postgres import PostgresRepository
 
 OPEN = (ExecutionState.PENDING, ExecutionState.RUNNING, ExecutionState.PAUSED)
 DONE, REFUSED, NOT_FOUND = BulkOutcome
@@ -168,6 +172,7 @@ async def test_a_step_is_made_once_by_the_process_that_has_it(
     await repository.register(other, "other", 300)
     assert await repository.take_bulks(other, [], 5) == []  # the lease of the first one runs
     await repository.retire(incarnation)
+    assert await repository.take_bulks(other, [mine.id], 5) == []
     [theirs] = await repository.take_bulks(other, [], 5)
     assert (theirs.incarnation, theirs.epoch) == (other, mine.epoch + 1)
     found = await repository.find_for_bulk(theirs, 5)
@@ -212,10 +217,64 @@ async def test_what_was_done_outside_is_recorded(repository: Repository, keeper:
     [again] = await repository.take_bulks(incarnation, [], 5)  # as after a crash: it is known what was begun
     assert again.under_way == (row.id,)
     assert await repository.record_bulk(begun, done(row), is_last=True) is None
+    assert await repository.reserve_bulk(again, [uuid4()]) is None  # first comes what is under way
     after = await repository.record_bulk(again, [BulkResult(row.id, REFUSED, "ä")], is_last=True)
     assert after is not None and after.state is BulkState.COMPLETED and after.under_way == ()
     assert await repository.reserve_bulk(after, [row.id]) is None
     assert await results(repository, mine) == [BulkResult(row.id, REFUSED, "ä")]
+
+
+async def test_what_was_under_way_when_it_was_stopped_is_recorded_by_whoever_follows(
+    repository: Repository, keeper: Keeper, incarnation: UUID
+) -> None:
+    row = await keeper.put_ended(ExecutionState.FAILED)
+    mine = await taken(repository, incarnation, bulk(BulkAction.RETRY, filter=ExecutionFilter()))
+    assert await repository.reserve_bulk(mine, [row.id]) is not None
+    await repository.stop_bulk(SCOPE, mine.id, "bob")
+    assert await repository.take_bulks(incarnation, [mine.id], 5) == []
+    [again] = await repository.take_bulks(incarnation, [], 5)
+    assert (again.state, again.under_way, again.epoch) == (BulkState.STOPPED, (row.id,), mine.epoch + 1)
+    after = await repository.record_bulk(again, done(row), is_last=False)
+    assert after is not None and (after.state, after.stopped_by, after.counts[DONE]) == (BulkState.STOPPED, "bob", 1)
+    assert await repository.take_bulks(incarnation, [], 5) == []
+
+
+async def test_what_has_left_the_states_of_the_filter_is_left_alone(
+    repository: Repository, keeper: Keeper, incarnation: UUID
+) -> None:
+    row = await keeper.put(state=RUNNING)
+    mine = await taken(repository, incarnation, bulk(filter=ExecutionFilter(states=[PAUSED])))
+    after = await repository.advance_bulk(mine, [row.id], is_last=True)
+    assert after is not None and not after.mail
+    [result] = await results(repository, mine)
+    assert result.outcome is REFUSED and result.reason.endswith("it is RUNNING")
+    assert (await repository.get_execution(SCOPE, row.id)).mail == 0
+
+
+async def test_a_request_that_is_forgotten_still_finds_its_operation(repository: Repository) -> None:
+    request = Request("r", Method.START_BULK, b"1")
+    first = await repository.start_bulk(bulk(options={"timeout": 1.5}), request)
+    if isinstance(repository, MemoryRepository):
+        repository._tables.requests.clear()
+    else:
+        async with cast("PostgresRepository", repository)._database.session() as session:
+            await session.execute("DELETE FROM requests")
+    with pytest.raises(RequestIdReusedError):
+        await repository.start_bulk(bulk(options={"timeout": 2.5}), request)
+    assert await repository.start_bulk(bulk(options={"timeout": 1.5}), request) == first
+    assert await repository.start_bulk(bulk(), request) == first  # known again, by its hash
+    assert await repository.list_bulks(SCOPE, [], None, 5) == [first]
+
+
+async def test_one_that_cannot_be_read_keeps_no_other_from_being_taken(
+    repository: Repository, incarnation: UUID
+) -> None:
+    odd, sound = await repository.start_bulk(bulk()), await repository.start_bulk(bulk())
+    if isinstance(repository, MemoryRepository):
+        return  # it holds nothing that could be damaged
+    async with cast("PostgresRepository", repository)._database.session() as session:
+        await session.execute("""UPDATE bulks SET filter = '{"states": 1}' WHERE id = $1""", odd.id)
+    assert [each.id for each in await repository.take_bulks(incarnation, [], 5)] == [sound.id]
 
 
 async def test_a_scope_sees_what_it_may(repository: Repository, keeper: Keeper, incarnation: UUID) -> None:
