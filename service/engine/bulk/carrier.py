@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from functools import partial
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import structlog
 
 from persistence import failpoints
 from persistence.bulks import Advanced, Bulk, BulkAction, BulkOutcome, BulkResult, BulkState
-from persistence.errors import ExecutionNotFoundError, PersistenceError, QueueFullError, UnavailableError
+from persistence.errors import (
+    ExecutionFinishedError,
+    ExecutionNotFoundError,
+    ExecutionStateError,
+    PersistenceError,
+    RequestIdReusedError,
+    RevisionNotFoundError,
+    UnreadableError,
+    WorkflowNotFoundError,
+)
 from persistence.repository import Repository
-from service.engine.retries import Retries, Retry
+from service.engine.retries import Retries, Retry, StepNotRetriedError
 from service.engine.running.runner import Runner
 from service.engine.running.wakeups import Wakeup
 from service.engine.violations import ValidationError
@@ -32,11 +40,25 @@ STEPS_A_SECOND = 4
 REST = 3.0
 """Times as long as a step has taken nothing follows of any operation: they take a quarter of one connection."""
 
+LONGEST_REST = 1.0
+"""Seconds after which the next step follows, however long the last one has taken."""
+
 CARRIED = 32
-"""Operations that a process carries out at a time; they take turns."""
+"""Operations that a process carries out at a time; they take turns. Those that wait for their rate do not count."""
 
 INTERVAL = 2.0
 """Seconds between looks for operations that nobody carries out."""
+
+_REFUSALS = (
+    ExecutionFinishedError,
+    ExecutionStateError,
+    RequestIdReusedError,
+    RevisionNotFoundError,
+    StepNotRetriedError,
+    ValidationError,
+    WorkflowNotFoundError,
+)
+"""What is as wrong for whoever asks again, and is told in words that its caller may know."""
 
 _FORGOTTEN = 1_000
 _FORGET_INTERVAL = 60.0
@@ -55,6 +77,7 @@ class Carrier:
         self._retries = retries
         self._wakeup = Wakeup()
         self._carried: dict[UUID, asyncio.Task[None]] = {}
+        self._resting: set[UUID] = set()
         self._turn = asyncio.Lock()
 
     def poke(self) -> None:
@@ -82,7 +105,7 @@ class Carrier:
                 await asyncio.sleep(_FORGET_INTERVAL)
 
     async def _take(self) -> None:
-        runner, room = self._runner, CARRIED - len(self._carried)
+        runner, room = self._runner, CARRIED - len(self._carried) + len(self._resting)
         if room <= 0 or not runner.ownership.may_take:
             return
         for bulk in await self._repository.take_bulks(runner.incarnation, list(self._carried), room):
@@ -103,20 +126,29 @@ class Carrier:
                 async with self._turn:
                     step_begun = clock()
                     after = await self._step(bulk)
-                    await asyncio.sleep(REST * (clock() - step_begun))
-            except QueueFullError:
-                await asyncio.sleep(INTERVAL)
-                continue
-            except PersistenceError as error:  # it is not known what was done: the next look takes it as it stands
-                log.warning("step of an operation in bulk failed", bulk_id=str(bulk.id), error=str(error))
-                await asyncio.sleep(INTERVAL)
+                    await asyncio.sleep(min(REST * (clock() - step_begun), LONGEST_REST))
+            except Exception as error:
+                # It is not known what was done: the next look takes the operation as it stands by then.
+                fault = None if isinstance(error, PersistenceError) else error
+                log.warning(
+                    "step of an operation in bulk failed", bulk_id=str(bulk.id), error=str(error), exc_info=fault
+                )
+                await self._rest(bulk, INTERVAL)
                 return
             if after is None or after.state is not BulkState.RUNNING:
                 return
             if bulk.rate:
                 due = begun + (after.seen - bulk.seen) / bulk.rate
-                await asyncio.sleep(max(0.0, due - clock()))
+                await self._rest(bulk, max(0.0, due - clock()))
             bulk = after
+
+    async def _rest(self, bulk: Bulk, seconds: float) -> None:
+        """Let others have the place of an operation for a while."""
+        self._resting.add(bulk.id)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self._resting.discard(bulk.id)
 
     async def _step(self, bulk: Bulk) -> Bulk | None:
         """Make one step, and return the operation after it; None when it is not this process's any more."""
@@ -140,31 +172,40 @@ class Carrier:
 
     async def _retry(self, bulk: Bulk, most: int) -> Bulk | None:
         """Retry some executions. What a process has begun and not recorded, whoever follows it asks again."""
-        found: Sequence[UUID] = bulk.under_way
-        is_last = False
-        reserved: Bulk | None = bulk
-        if not found:
+        is_last, reserved = False, bulk
+        if not bulk.under_way:
             found = await self._repository.find_for_bulk(bulk, most)
             is_last = len(found) < most
-            reserved = await self._repository.reserve_bulk(bulk, found)
-        if reserved is None:
-            return None
+            begun = await self._repository.reserve_bulk(bulk, found)
+            if begun is None:
+                return None
+            reserved = begun
         await failpoints.reach("bulk.before_step")
-        results = [await self._retried(reserved, each) for each in found]
+        results = [await self._retried(reserved, each) for each in reserved.under_way]
         await failpoints.reach("bulk.after_step_before_delivery")
         return await self._repository.record_bulk(reserved, results, is_last=is_last)
 
     async def _retried(self, bulk: Bulk, execution_id: UUID) -> BulkResult:
-        """Retry an execution, under a request id by which it is retried once, whoever asks again."""
+        """Retry an execution, under a request id by which it is retried once, whoever asks again.
+
+        Raises PersistenceError where that may pass.
+        """
         timeout = bulk.options.get("timeout")
         retry = Retry(bulk.reason, float(timeout) if timeout else None, bulk_id=str(bulk.id))
         request_id = f"bulk:{bulk.id}:{execution_id}"
         try:
             await self._retries.retry(bulk.scope, execution_id, bulk.created_by, retry, request_id)
-        except (UnavailableError, QueueFullError):
-            raise
         except ExecutionNotFoundError:
             return BulkResult(execution_id, BulkOutcome.NOT_FOUND)
-        except (PersistenceError, ValidationError) as error:
+        except _REFUSALS as error:
             return BulkResult(execution_id, BulkOutcome.REFUSED, str(error))
+        except UnreadableError as error:  # why it cannot be read repeats what stands in the definition
+            return BulkResult(execution_id, BulkOutcome.REFUSED, str(error).removesuffix(f": {error.why}"))
+        except PersistenceError:
+            raise
+        except Exception as error:
+            error_id = str(uuid4())
+            log.error("retry of an operation in bulk failed", bulk_id=str(bulk.id), error_id=error_id, exc_info=error)
+            told = f"the server made a mistake; its log has it under error_id {error_id}"
+            return BulkResult(execution_id, BulkOutcome.REFUSED, told)
         return BulkResult(execution_id, BulkOutcome.DONE)
