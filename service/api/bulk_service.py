@@ -14,11 +14,11 @@ from flowkeep.v1.bulk_service_pb2_grpc import BulkServiceServicer
 from persistence.bulks import BulkOutcome, BulkRepository, BulkState
 from persistence.listing import PageKey
 from persistence.model import Scope
-from service.api.bulks import bulk_message, permission_of, result_message, wanted
+from service.api.bulks import bulk_message, making_bulk_message, permission_of, result_message, wanted
 from service.api.executions import execution_message
 from service.api.identity import current_identity
 from service.api.page_tokens import PageTokens
-from service.api.paging import fitting, page_limit
+from service.api.paging import fitting, fitting_in_slices, page_limit
 from service.api.pipeline import require
 from service.engine.bulk.bulks import Bulks
 
@@ -50,7 +50,7 @@ class BulkServicer(BulkServiceServicer):
         after = self._tokens.read(request.page_token, request, scope)
         states = [BulkState(BulkMessage.State.Name(each).removeprefix("STATE_")) for each in request.states]
         found = await self._repository.list_bulks(scope, states, after.id if after else None, limit + 1)
-        response = pb.ListBulksResponse(bulks=fitting(map(bulk_message, found[:limit])))
+        response = pb.ListBulksResponse(bulks=await fitting_in_slices(map(making_bulk_message, found[:limit])))
         if len(found) > len(response.bulks):
             last = found[len(response.bulks) - 1]
             response.next_page_token = self._tokens.make(request, scope, PageKey(None, last.id))
