@@ -16,11 +16,14 @@ from persistence.bulks import Bulk, BulkAction, BulkOutcome, BulkResult, BulkSta
 from persistence.errors import QueueFullError, SchemaError, UnreadableError
 from persistence.listing import ExecutionFilter
 from persistence.memory import MemoryRepository
+from persistence.model import Scope
 from service.app import Engine
 from service.engine.bulk import carrier
 from service.engine.bulk.bulks import Wanted
 from service.engine.retries import Retries
 from tests.unit.house import PATIENCE, SCOPE, House, begun, opened_house, step
+
+OTHER = Scope("other")
 
 Failing = Callable[[UUID, int], Exception | None]
 """Which error the retry of an execution has, by its id and how often it was asked before."""
@@ -146,3 +149,25 @@ async def test_what_was_begun_of_one_that_is_stopped_has_its_result(
         await recorded.wait()
     _, results = await scene.ended(bulk)
     assert results == done(scene.ids[:1])
+
+
+async def test_an_org_has_its_turn_however_many_operations_another_one_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    sound, turns = MemoryRepository.find_for_bulk, list[str]()
+
+    async def find(repository: MemoryRepository, bulk: Bulk, limit: int) -> Any:
+        turns.append(bulk.scope.org)
+        return await sound(repository, bulk, limit)
+
+    monkeypatch.setattr(MemoryRepository, "find_for_bulk", find)
+    async with opened_house() as house:
+        engine = await house.open()
+        wanted = Wanted(BulkAction.CANCEL, ExecutionFilter(), {}, match_all=True)
+        for _ in range(3):
+            await engine.bulks.start(SCOPE, "ann", wanted)
+        last = await engine.bulks.start(OTHER, "ann", wanted)
+        keeping = asyncio.create_task(engine.carrier.keep())
+        async with asyncio.timeout(PATIENCE):
+            async for _ in engine.bulks.watch(OTHER, last.id):
+                pass
+        keeping.cancel()
+    assert turns[:3] == [SCOPE.org, SCOPE.org, OTHER.org]

@@ -20,6 +20,7 @@ from persistence.errors import (
     UnreadableError,
     WorkflowNotFoundError,
 )
+from persistence.gate import Gate
 from persistence.repository import Repository
 from service.engine.retries import Retries, Retry, StepNotRetriedError
 from service.engine.running.runner import Runner
@@ -43,8 +44,11 @@ REST = 3.0
 LONGEST_REST = 1.0
 """Seconds after which the next step follows, however long the last one has taken."""
 
-CARRIED = 32
-"""Operations that a process carries out at a time; they take turns. Those that wait for their rate do not count."""
+CARRIED = 1_000
+"""Operations that wait in a process for their turn; orgs have theirs, however many an org has started."""
+
+TURN_WITHIN = 600.0
+"""Seconds after which an operation that had no turn is taken anew."""
 
 INTERVAL = 2.0
 """Seconds between looks for operations that nobody carries out."""
@@ -78,7 +82,7 @@ class Carrier:
         self._wakeup = Wakeup()
         self._carried: dict[UUID, asyncio.Task[None]] = {}
         self._resting: set[UUID] = set()
-        self._turn = asyncio.Lock()
+        self._turn = Gate(1, TURN_WITHIN)
 
     def poke(self) -> None:
         """Let it look for operations now."""
@@ -123,7 +127,7 @@ class Carrier:
         while True:
             begun = clock()
             try:
-                async with self._turn:
+                async with self._turn.place(bulk.scope.org):
                     step_begun = clock()
                     after = await self._step(bulk)
                     await asyncio.sleep(min(REST * (clock() - step_begun), LONGEST_REST))
