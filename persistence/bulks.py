@@ -241,7 +241,7 @@ def judged(bulk: NewBulk, execution: Standing | None, execution_id: UUID, unseen
         sends = admits_cancel(execution, unseen) if is_cancel else admits_kind(execution, unseen, kind)
     except (ExecutionFinishedError, ExecutionStateError) as error:
         return Judged(BulkResult(execution_id, BulkOutcome.REFUSED, str(error)), False)
-    if bulk.filter.states and execution.state not in bulk.filter.states:
+    if sends and bulk.filter.states and execution.state not in bulk.filter.states:
         reason = f"execution {execution_id} no longer is what the operation asked for: it is {execution.state}"
         return Judged(BulkResult(execution_id, BulkOutcome.REFUSED, reason), False)
     return Judged(BulkResult(execution_id, BulkOutcome.DONE), sends)

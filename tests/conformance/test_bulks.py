@@ -242,11 +242,12 @@ async def test_what_was_under_way_when_it_was_stopped_is_recorded_by_whoever_fol
 async def test_what_has_left_the_states_of_the_filter_is_left_alone(
     repository: Repository, keeper: Keeper, incarnation: UUID
 ) -> None:
-    row = await keeper.put(state=RUNNING)
+    row, cancelled = await keeper.put(state=RUNNING), await keeper.put_ended(ExecutionState.CANCELLED)
     mine = await taken(repository, incarnation, bulk(filter=ExecutionFilter(states=[PAUSED])))
-    after = await repository.advance_bulk(mine, [row.id], is_last=True)
+    after = await repository.advance_bulk(mine, [cancelled.id, row.id], is_last=True)
     assert after is not None and not after.mail
-    [result] = await results(repository, mine)
+    [stood_so, result] = await results(repository, mine)
+    assert [stood_so] == done(cancelled)  # as was asked for, and nothing is sent
     assert result.outcome is REFUSED and result.reason.endswith("it is RUNNING")
     assert (await repository.get_execution(SCOPE, row.id)).mail == 0
 
