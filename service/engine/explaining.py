@@ -35,6 +35,7 @@ MOST_STEPS = 100
 """Open steps that are explained."""
 
 _SLOTS: Mapping[str, Callable[[], Slots]] = {Threads.resource: threads, Processes.resource: processes}
+_LOOKS = 3
 _OPEN = StepFilter(OPEN_STEP_STATES)
 _Holder = tuple[str, UUID, str]
 """Org, execution and path of the step that holds something."""
@@ -90,10 +91,9 @@ class Explaining:
 
         Raises ExecutionNotFoundError, QueueFullError.
         """
-        execution = await self._repository.get_execution(scope, execution_id)
+        execution, driving = await self._standing(scope, execution_id)
         if execution.state.is_end:
             return Explanation(execution, [of.ended(execution)], [])
-        driving = await self._repository.who_drives(scope, execution_id, MOST_BEFORE)
         page = await self._steps.page(scope, execution_id, _OPEN, "", MOST_STEPS, 0)
         again = await self._again(scope, execution, page.definition)
         steps = [*(step for _, step in page.steps), *again]
@@ -112,6 +112,19 @@ class Explaining:
         explained = [(step, [await self._of_step(known, step)]) for step in steps]
         whole = _of_execution(execution, driving, room_of(self._runner, scope.org), has_open=bool(steps))
         return Explanation(execution, whole, explained, is_whole)
+
+    async def _standing(self, scope: Scope, execution_id: UUID) -> tuple[Execution, Driving]:
+        """Return an execution and who drives it, as of a time between which and the look at the other it was nobody
+        else, unless that changes all the time.
+        """
+        execution = await self._repository.get_execution(scope, execution_id)
+        driving = await self._repository.who_drives(scope, execution_id, MOST_BEFORE)
+        for _ in range(_LOOKS):
+            before, execution = execution, await self._repository.get_execution(scope, execution_id)
+            if (before.incarnation, before.epoch) == (execution.incarnation, execution.epoch):
+                break
+            driving = await self._repository.who_drives(scope, execution_id, MOST_BEFORE)
+        return execution, driving
 
     async def _again(self, scope: Scope, execution: Execution, definition: Definition) -> Sequence[Step]:
         """Return the steps of the root that had ended, and run again since the execution was reopened.
@@ -232,7 +245,8 @@ def _of_execution(execution: Execution, driving: Driving, room: Room, *, has_ope
     elif execution.incarnation is not None:
         found.append(of.server(driving))
     elif execution.wake_time is not None and execution.wake_time > driving.time:
-        found.append(of.parked(execution.wake_time))
+        if execution.pause is None or not execution.pause.stops_deadline:  # else only a resume moves it
+            found.append(of.parked(execution.wake_time))
     else:
         found.append(of.queue(execution, driving.before, MOST_BEFORE))
         found.append(of.servers(driving.servers, room))
