@@ -17,8 +17,8 @@ from tests.e2e.commands import SLEEP, at, execute, refused, shown
 from tests.e2e.process import ServerProcess
 from tests.patience import PATIENCE
 
-MANY = 250
-"""Executions of which an operation comes to 100 in a step."""
+MANY = 50
+"""Executions: two steps of an operation and one that is not full, in which the server that follows does not die."""
 
 CRASHES = {
     "FLOWKEEP_FAILPOINTS": "bulk.after_step_before_delivery=crash@2",
