@@ -77,8 +77,9 @@ async def cancelled(client: flowkeep.Client, count: int) -> tuple[float, float]:
     operation = time.perf_counter()
     assert (bulk.state, bulk.done_count) == (Bulk.STATE_COMPLETED, count), bulk
     where = {"workflow": "waits", "states": ["RUNNING", "CANCELLING"]}
-    while (await client.list_page(page_size=1, **where)).executions:  # type: ignore[arg-type]  # noqa: ASYNC110
-        await asyncio.sleep(0.1)
+    async for left in client.list_executions(**where):  # type: ignore[arg-type]
+        async for _ in client.watch(left.execution_id):
+            pass
     return operation, time.perf_counter()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
-from tests.integration.calls import first, rules_of
+from tests.integration.bad_fields import first, rules_of
 
 Fill = Callable[[Any, int], None]
 

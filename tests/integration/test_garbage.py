@@ -14,6 +14,7 @@ from flowkeep.v1 import execution_service_pb2 as executions_pb2
 from flowkeep.v1 import workflow_service_pb2 as workflows_pb2
 from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_FULL
 from service.engine.payload import MAX_NODES
+from tests.integration.bad_fields import broken
 from tests.integration.calls import (
     BY_BULK,
     BY_TASK,
@@ -22,7 +23,6 @@ from tests.integration.calls import (
     MALFORMED,
     MAPS,
     METHODS,
-    broken,
     call,
     contents,
     deep,

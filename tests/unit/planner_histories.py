@@ -31,6 +31,7 @@ from service.engine.parsing.sources import VARIABLES
 from service.engine.planning import happenings
 from tests.unit.planner_definitions import each, graph, sequence, step
 from tests.unit.planner_programs import CANCEL, T0, Driver
+from tests.unit.planner_repeats import play_stale, repeat
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 
@@ -287,9 +288,9 @@ def _play(driver: Driver, kind: str, which: int, how: int) -> None:
         case "find":
             driver.recover(handlers=["work", WISHED][: 1 + how % 2])
         case "stale":
-            _play_stale(driver, path, how)
+            play_stale(driver, path, how)
         case "repeat":
-            _repeat(driver, which + 12 * how)
+            repeat(driver, which + 12 * how)
         case "cancel":
             driver.cancel()
         case "hold" if driver.state.is_paused:
@@ -354,28 +355,6 @@ def _pass_time(driver: Driver, kind: str, how: int) -> None:
 def waiting(driver: Driver, kind: WaitKind) -> set[str]:
     """Return the steps that wait for something."""
     return {path for path, row in driver.rows.items() if row.waits_for(kind)}
-
-
-def _play_stale(driver: Driver, path: str, how: int) -> None:
-    row = driver.rows.get(path)
-    attempt = (row.attempt if row else 0) + (-1 if how % 2 else 1)
-    if how < 2:
-        driver.succeed(path, "stale", attempt=attempt)
-    else:
-        driver.fail(path, attempt=attempt)
-
-
-def _repeat(driver: Driver, which: int) -> None:
-    """Deliver a result of an attempt once more."""
-    results = [
-        turn.happening
-        for turn in driver.turns
-        if isinstance(turn.happening, happenings.StepSucceeded | happenings.StepFailed | happenings.StepSuspended)
-    ]
-    if results:
-        again = results[which % len(results)]
-        driver.ended(again.path, again.attempt)
-        driver.apply(again)
 
 
 def drain(driver: Driver) -> None:

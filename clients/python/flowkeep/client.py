@@ -24,23 +24,16 @@ from flowkeep.explaining import ExplainCalls
 from flowkeep.notifications import NotificationCalls
 from flowkeep.payload import Input, from_value
 from flowkeep.requests import (
-    Definition,
-    Definitions,
     ExecuteOptions,
     ListOptions,
     RequestId,
     StepState,
-    apply_request,
     cancel_request,
     compare_request,
-    create_request,
-    definition_message,
-    delete_request,
     execute_request,
     execution_view,
     list_request,
     steps_request,
-    update_request,
 )
 from flowkeep.tasks import TaskCalls
 from flowkeep.trials import TrialCalls
@@ -54,6 +47,15 @@ from flowkeep.v1.handler_pb2 import Handler, McpServer
 from flowkeep.v1.worker_service_pb2 import Worker
 from flowkeep.v1.workflow_pb2 import Workflow, WorkflowView
 from flowkeep.watch import WatchCall, events_of, follow
+from flowkeep.workflow_requests import (
+    Definition,
+    Definitions,
+    apply_request,
+    create_request,
+    definition_message,
+    delete_request,
+    update_request,
+)
 
 _WAIT_SECONDS = 300.0
 _TOOLS_SECONDS = 30.0  # servers are given 10 s

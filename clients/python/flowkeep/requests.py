@@ -8,10 +8,8 @@ from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack, cast
 
 from google.protobuf.duration_pb2 import Duration
 
-from flowkeep.arguments import entries, flag, kind, text, text_map, texts, whole
-from flowkeep.definition import definition as read_definition
+from flowkeep.arguments import entries, flag, text, text_map, texts, whole
 from flowkeep.durations import Span, to_duration
-from flowkeep.errors import DefinitionError, Violation
 from flowkeep.payload import Input, to_struct, to_value
 from flowkeep.times import Time, to_timestamp
 from flowkeep.v1.comparison_pb2 import CompareExecutionsRequest
@@ -27,22 +25,9 @@ from flowkeep.v1.execution_service_pb2 import (
     SignalExecutionRequest,
     TimeRange,
 )
-from flowkeep.v1.workflow_pb2 import WorkflowDefinition
-from flowkeep.v1.workflow_service_pb2 import (
-    ApplyWorkflowsRequest,
-    CreateWorkflowRequest,
-    DeleteWorkflowRequest,
-    UpdateWorkflowRequest,
-)
 
 E = TypeVar("E", bound=int)
 Read = TypeVar("Read")
-
-Definition: TypeAlias = WorkflowDefinition | Mapping[str, Any]
-"""A definition as a message, or in the written form that `flowkeep.definition` reads."""
-
-Definitions: TypeAlias = Definition | Iterable[Definition]
-"""One or several definitions."""
 
 State: TypeAlias = str | Execution.State.ValueType
 """A state of an execution: `"FAILED"` or `Execution.STATE_FAILED`."""
@@ -175,46 +160,6 @@ def breakpoint_messages(breakpoints: Breakpoints) -> list[Breakpoint]:
 def request_text(request_id: RequestId) -> str:
     """Return a request id as it is sent: the given one, or one that nobody else has."""
     return text("request_id", request_id or uuid.uuid4())
-
-
-def create_request(definition: Definition, request_id: RequestId = None) -> CreateWorkflowRequest:
-    """Return a request of CreateWorkflow."""
-    return CreateWorkflowRequest(definition=definition_message(definition), request_id=request_text(request_id))
-
-
-def update_request(
-    workflow: str, definition: Definition, etag: str = "", request_id: RequestId = None
-) -> UpdateWorkflowRequest:
-    """Return a request of UpdateWorkflow."""
-    return UpdateWorkflowRequest(
-        workflow=text("workflow", workflow),
-        definition=definition_message(definition),
-        etag=text("etag", etag),
-        request_id=request_text(request_id),
-    )
-
-
-def apply_request(
-    definitions: Definitions, validate_only: bool = False, request_id: RequestId = None
-) -> ApplyWorkflowsRequest:
-    """Return a request of ApplyWorkflows."""
-    return ApplyWorkflowsRequest(
-        definitions=definition_messages(definitions),
-        validate_only=flag("validate_only", validate_only),
-        request_id=request_text(request_id),
-    )
-
-
-def delete_request(
-    workflow: str, etag: str = "", force: bool = False, request_id: RequestId = None
-) -> DeleteWorkflowRequest:
-    """Return a request of DeleteWorkflow."""
-    return DeleteWorkflowRequest(
-        workflow=text("workflow", workflow),
-        etag=text("etag", etag),
-        force=flag("force", force),
-        request_id=request_text(request_id),
-    )
 
 
 def cancel_request(execution_id: str, reason: str = "", request_id: RequestId = None) -> CancelRequest:
@@ -351,30 +296,6 @@ def execution_filter(**filters: Unpack[ExecutionFilters]) -> ExecutionFilter:
         execution_id_prefix=text("execution_id_prefix", filters.get("execution_id_prefix", "")),
         source_execution_id=text("source_execution_id", filters.get("source_execution_id", "")),
     )
-
-
-def definition_message(definition: Definition) -> WorkflowDefinition:
-    """Return a definition as a message. Raises DefinitionError for a document that is none."""
-    return definition if isinstance(definition, WorkflowDefinition) else read_definition(definition)
-
-
-def definition_messages(definitions: Definitions) -> list[WorkflowDefinition]:
-    """Return one or several definitions as messages. Raises DefinitionError with what is wrong with all of them."""
-    if isinstance(definitions, WorkflowDefinition | Mapping):
-        return [definition_message(definitions)]
-    given: Any = definitions
-    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
-        raise TypeError(f"definitions must be one or several definitions, not {kind(given)}")
-    messages, violations = list[WorkflowDefinition](), list[Violation]()
-    for index, definition in enumerate(definitions):
-        try:
-            messages.append(definition_message(definition))
-        except DefinitionError as error:
-            place = f"definitions[{index}]"
-            violations += (Violation(f"{place}.{path}" if path else place, text) for path, text in error.violations)
-    if violations:
-        raise DefinitionError(violations)
-    return messages
 
 
 def steps_request(
