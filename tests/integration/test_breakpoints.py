@@ -112,7 +112,9 @@ async def test_of_an_edit_and_a_start_one_wins_and_an_answer_means_the_edit(clie
         for number in range(PAIRS // AT_ONCE):
             path = await held(client, execution_id)
             assert path == f"s{number}"
-            edit = client.edit_step_input(execution_id, path, {"by": 2})
+            edit = asyncio.create_task(client.edit_step_input(execution_id, path, {"by": 2}))
+            if number % 4 == 0:  # On a fast machine the edit loses every race: some have to come first.
+                await asyncio.wait([edit])
             answers = await asyncio.gather(edit, client.resume(execution_id), return_exceptions=True)
             if isinstance(answers[0], flowkeep.FailedPreconditionError):
                 assert answers[0].reason in ("EXECUTION_STATE", "EXECUTION_FINISHED", "STEP_NOT_HELD")
@@ -125,4 +127,4 @@ async def test_of_an_edit_and_a_start_one_wins_and_an_answer_means_the_edit(clie
         assert {path for path, given in started.items() if given == {"by": 2}} == edited
         return len(edited)
 
-    assert 0 < sum(await asyncio.gather(*(pairs() for _ in range(AT_ONCE)))) <= PAIRS
+    assert PAIRS // 4 <= sum(await asyncio.gather(*(pairs() for _ in range(AT_ONCE)))) <= PAIRS
