@@ -37,6 +37,10 @@ class Journal(Protocol):
         RequestIdReusedError. Raises WorkflowNotFoundError when the workflow was deleted, or has a later revision and
         the execution is to be of the latest, and QueueFullError at once, before there is a future; nothing is written
         then.
+
+        Of several that are to be alone (`alone_in`) the first in the order of commits is kept, and no other while it
+        goes on: then nothing is written, its request id neither, and the answer is the newest that goes on, as it is
+        now.
         """
         ...
 

@@ -25,10 +25,12 @@ from persistence.model import (
     Json,
     Message,
     Pause,
+    Scope,
     Step,
     StepCounts,
 )
 from persistence.people import NewTask, TaskChange
+from persistence.requests import Method
 from persistence.signals import Signal
 from persistence.usage import Usage
 
@@ -50,7 +52,11 @@ class NewExecution(msgspec.Struct, frozen=True):
 
     `content_hash` is half the SHA-256 of all that the caller asked for: it tells a repeated request from a reused id.
     With `if_latest` it is kept only while its revision is the latest of the workflow. `vars` are variables that it is
-    given, which count as assigned by the last of the events of its lineage.
+    given, which count as assigned by the last of the events of its lineage. `signals` are those that it was sent with
+    its creation and that no step has taken. `method` is the call that makes it.
+
+    With `alone_in` it is kept only while no other execution of its workflow with its correlation id goes on in that
+    scope.
     """
 
     execution: Execution
@@ -62,6 +68,9 @@ class NewExecution(msgspec.Struct, frozen=True):
     if_latest: bool = False
     tasks: Sequence[NewTask] = ()
     vars: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    signals: Sequence[Signal] = ()
+    method: Method = Method.EXECUTE
+    alone_in: Scope | None = None
 
 
 class Created(msgspec.Struct, frozen=True):

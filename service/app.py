@@ -66,6 +66,7 @@ from service.engine.running.lease_thread import LeaseThread
 from service.engine.running.leases import RENEW, LeaseKeeper
 from service.engine.running.loop_watch import LoopWatch
 from service.engine.running.runner import Runner
+from service.engine.signal_starts import SignalStarts
 from service.engine.signalling import Signalling
 from service.engine.tasks import TaskRegistry
 from service.engine.user_notifications import UserNotifications
@@ -276,6 +277,7 @@ async def running_server(config: Config, repository: Repository, *, alone: bool)
         pipeline = Pipeline(authenticator, limits)
         tokens = PageTokens(await _page_token_key(config, repository))
         workflow_servicer = WorkflowServicer(engine.workflows, engine.executions, repository, tokens)
+        signalling = Signalling(repository, engine.workflows, engine.control)
         execution_servicer = ExecutionServicer(
             engine.executions,
             engine.workflows,
@@ -284,7 +286,8 @@ async def running_server(config: Config, repository: Repository, *, alone: bool)
             config.wait_limit,
             engine.control,
             Debugging(repository, engine.workflows, engine.control, engine.runner.context.registry),
-            Signalling(repository, engine.workflows, engine.control),
+            signalling,
+            SignalStarts(repository, engine.workflows, signalling, engine.executions.creations),
             Explaining(repository, engine.workflows, engine.runner),
         )
         notification_servicer = NotificationServicer(notifications_of(config, repository, engine.hub), tokens)

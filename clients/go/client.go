@@ -350,37 +350,6 @@ func (c *Client) Terminate(ctx context.Context, executionID, reason string) (*fl
 	return call(ctx, c, c.executions.Terminate, request, c.timeout)
 }
 
-// SignalOptions says what a signal carries, and how its execution is told.
-type SignalOptions struct {
-	// RequestID is the id of the request; without one the client makes it.
-	RequestID string
-	// Payload is what it carries: anything of which encoding/json makes an object.
-	Payload any
-	// Workflow and CorrelationID tell the execution where no id is given: the one of these that has not ended.
-	Workflow, CorrelationID string
-}
-
-// Signal sends an execution a signal, for which one of its steps waits or will. It is sent once, however often it is
-// tried. With an empty id it goes to the execution of a workflow with a correlation id.
-func (c *Client) Signal(ctx context.Context, executionID, name string, options *SignalOptions) (*flowkeepv1.SignalExecutionResponse, error) {
-	var set SignalOptions
-	if options != nil {
-		set = *options
-	}
-	payload, err := toStruct(set.Payload, "payload")
-	if err != nil {
-		return nil, err
-	}
-	request := &flowkeepv1.SignalExecutionRequest{Name: name, Payload: payload, RequestId: requestID(set.RequestID)}
-	if executionID != "" {
-		request.Target = &flowkeepv1.SignalExecutionRequest_ExecutionId{ExecutionId: executionID}
-	} else {
-		correlation := &flowkeepv1.SignalExecutionRequest_Correlation{Workflow: set.Workflow, CorrelationId: set.CorrelationID}
-		request.Target = &flowkeepv1.SignalExecutionRequest_Correlation_{Correlation: correlation}
-	}
-	return call(ctx, c, c.executions.SignalExecution, request, c.timeout)
-}
-
 // RetryOptions says how an execution goes on after its end.
 type RetryOptions struct {
 	// RequestID is the id of the request; without one the client makes it.

@@ -172,6 +172,28 @@ func TestTheSameRequestIDStartsNothingTwice(t *testing.T) {
 	}
 }
 
+func TestASignalStartsTheExecutionThatItIsForOnce(t *testing.T) {
+	client, ctx := dial(t, target(t)), t.Context()
+	name := made(t, client, object{"id": "paid", "handler": "wait_signal", "params": object{"name": "paid"}})
+	options := &flowkeep.SignalStartOptions{
+		RequestID: name,
+		Payload:   object{"amount": 12},
+		Input:     object{"item": "book"},
+		Start:     &flowkeep.ExecuteOptions{Tags: []string{"go"}},
+	}
+	first := must[*flowkeepv1.SignalWithStartResponse](t)(client.SignalWithStart(ctx, name, "A-17", "paid", options))
+	second := must[*flowkeepv1.SignalWithStartResponse](t)(client.SignalWithStart(ctx, name, "A-17", "paid", options))
+	equal(t, []bool{first.GetStarted(), second.GetStarted()}, []bool{true, false})
+	equal(t, first.GetSignalId(), second.GetSignalId())
+	var result struct {
+		Payload object `json:"payload"`
+	}
+	if err := client.Result(ctx, first.GetExecution().GetExecutionId(), &result); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, result.Payload["amount"], 12)
+}
+
 func TestAnExecutionThatFailsSaysWhy(t *testing.T) {
 	client := dial(t, target(t))
 	name := made(t, client, object{"id": "broken", "handler": "transform", "params": object{"expression": "1 / 0"}})

@@ -28,6 +28,7 @@ from persistence.memory.tables import (
     fresh_message,
     fresh_signal,
     fresh_step,
+    in_scope,
 )
 from persistence.model import (
     SUSPECT_DEATHS,
@@ -38,6 +39,7 @@ from persistence.model import (
     ExecutionState,
     Mail,
     MessageKind,
+    Scope,
     Step,
     StepCounts,
     StepKey,
@@ -186,7 +188,9 @@ class MemoryJournal:
         execution, tables = new.execution, self._tables
         key = execution.org, execution.request_id
         if execution.request_id and (first := tables.requests.get(key)) is not None:
-            return Created(self._first(execution.request_id, [new.content_hash], first), False)
+            return Created(self._first(execution.request_id, [new.content_hash], first, new.method), False)
+        if new.alone_in is not None and (others := self._going_on(execution, new.alone_in)):
+            return Created(max(others, key=lambda row: row.execution.id).fresh(), False)
         workflow = tables.workflows.get(execution.workflow_id)
         if workflow is None or workflow.is_deleted or workflow.latest.org != execution.org:
             raise WorkflowNotFoundError(str(execution.workflow_id))
@@ -196,11 +200,28 @@ class MemoryJournal:
         people.keep(tables, execution.org, execution.id, new.tasks)
         tables.executions[execution.id] = row
         if execution.request_id:
-            tables.requests[key] = KeptRequest(Method.EXECUTE, new.content_hash, execution.create_time, execution.id)
+            tables.requests[key] = KeptRequest(new.method, new.content_hash, execution.create_time, execution.id)
         return Created.anew(new, row.fresh())
 
-    def _first(self, request_id: str, content_hashes: Collection[bytes], first: KeptRequest) -> Execution:
-        if first.method is not Method.EXECUTE or first.content_hash not in content_hashes:
+    def _going_on(self, new: Execution, scope: Scope) -> Sequence[ExecutionRow]:
+        """Return what goes on of the workflow and the correlation id of a new execution."""
+        same = new.workflow_id, new.correlation_id
+        return [
+            row
+            for row in self._tables.executions.values()
+            if (row.execution.workflow_id, row.execution.correlation_id) == same
+            and in_scope(row.execution, scope)
+            and not row.execution.state.is_end
+        ]
+
+    def _first(
+        self,
+        request_id: str,
+        content_hashes: Collection[bytes],
+        first: KeptRequest,
+        method: Method = Method.EXECUTE,
+    ) -> Execution:
+        if first.method is not method or first.content_hash not in content_hashes:
             raise RequestIdReusedError(request_id)
         assert first.execution_id is not None  # noqa: S101 - of every Execute
         row = self._tables.executions.get(first.execution_id)
@@ -298,7 +319,14 @@ def _new_row(new: NewExecution) -> ExecutionRow:
         ending=fresh_ending(execution.ending),
     )
     payloads = copied(new.input), copied(new.result)
-    return ExecutionRow(kept, *payloads, steps=_kept(new.steps), events=list(new.events), vars=copied(new.vars))
+    return ExecutionRow(
+        kept,
+        *payloads,
+        steps=_kept(new.steps),
+        events=list(new.events),
+        signals=tuple(map(fresh_signal, new.signals)),
+        vars=copied(new.vars),
+    )
 
 
 def _kept(steps: Sequence[Step]) -> dict[StepKey, Step]:

@@ -2,8 +2,8 @@
 
 Whoever asks for something outside of the engine locks the row of the execution, counts a binding message up there and
 inserts it. The lock keeps an end or a release of the owner from passing it; a conditional INSERT could not, because of
-two transactions at once neither sees what the other does. All take their locks in this order: request ids, workflows,
-executions by id, steps and messages.
+two transactions at once neither sees what the other does. All take their locks in this order: those of correlation ids,
+request ids, workflows, executions by id, steps and messages.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from typing import Self
 
 from persistence.errors import UnavailableError
 from persistence.model import Execution
+from persistence.postgres.alone import PostgresAlone
 from persistence.postgres.bulks import PostgresBulks
 from persistence.postgres.claims import PostgresClaims
 from persistence.postgres.commit.committer import Committer
@@ -49,6 +50,7 @@ class PostgresRepository(
     PostgresExecutions,
     PostgresMessages,
     PostgresReopening,
+    PostgresAlone,
     PostgresTasks,
     PostgresEvents,
     PostgresClaims,
@@ -104,6 +106,8 @@ class PostgresRepository(
 
     def create(self, new: NewExecution) -> Future[Created]:
         """See Journal."""
+        if new.alone_in is not None:
+            return asyncio.ensure_future(self.create_alone(new, new.alone_in))
         return self._committer.create(new)
 
     def submit(self, transition: Transition) -> Future[CommitResult]:

@@ -13,12 +13,12 @@ from flowkeep.v1.bulk_pb2 import BulkAction as ActionMessage
 from flowkeep.v1.bulk_pb2 import BulkResult as ResultMessage
 from flowkeep.v1.execution_service_pb2 import ExecutionFilter as ExecutionFilterMessage
 from persistence.bulks import Bulk, BulkAction, BulkOutcome, BulkResult
-from service.api.errors import violations_under
 from service.api.filters import execution_filter
 from service.api.permissions import PERMISSIONS
 from service.api.times import timestamp
 from service.engine.bulk.bulks import Wanted
 from service.engine.slices import Work
+from service.engine.violations import violations_under
 
 _COST = 500
 """Microseconds that the message of an operation takes, nearly all of them for its filter."""

@@ -17,7 +17,6 @@ from service.api.identity import current_identity
 from service.api.payloads import read_struct
 from service.engine.control import Control
 from service.engine.debugging import Debugging
-from service.engine.signalling import Correlation, Signalling
 from service.engine.slices import in_slices
 
 
@@ -44,7 +43,6 @@ class ControlCalls:
     """The part of ExecutionServicer that sends executions messages."""
 
     _control: Control
-    _signalling: Signalling
     _debugging: Debugging
 
     async def Pause(self, request: pb.PauseRequest, context: Any) -> pb.PauseResponse:
@@ -85,22 +83,9 @@ class ControlCalls:
     async def Terminate(self, request: pb.TerminateRequest, context: Any) -> pb.TerminateResponse:
         return pb.TerminateResponse(execution=await self._asked(request, MessageKind.TERMINATE))
 
-    async def SignalExecution(self, request: pb.SignalExecutionRequest, context: Any) -> pb.SignalExecutionResponse:
-        caller, given = current_identity.get(), await in_slices(read_struct(request.payload))
-        execution, signal_id = await self._signalling.send(
-            caller.scope, _target(request), request.name, given, caller.subject, request.request_id
-        )
-        return pb.SignalExecutionResponse(execution=execution_message(execution), signal_id=str(signal_id))
-
     async def _asked(self, request: _Asks, kind: MessageKind, how: Mapping[str, Any] | None = None) -> ExecutionMessage:
         caller = current_identity.get()
         body = {"reason": request.reason, **(how or {})}
         execution_id = UUID(request.execution_id)
         execution = await self._control.ask(caller.scope, execution_id, kind, caller.subject, body, request.request_id)
         return execution_message(execution)
-
-
-def _target(request: pb.SignalExecutionRequest) -> UUID | Correlation:
-    if request.WhichOneof("target") == "execution_id":
-        return UUID(request.execution_id)
-    return Correlation(request.correlation.workflow, request.correlation.correlation_id)

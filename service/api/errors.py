@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -26,10 +25,11 @@ from service.engine.debugging import StepNotHeldError
 from service.engine.forks import ForkNotFittingError, ForkTooLargeError
 from service.engine.history import MOST_HISTORY, HistoryTooLargeError
 from service.engine.retries import StepNotRetriedError
+from service.engine.signal_starts import RaceLostError
 from service.engine.signalling import CorrelationAmbiguousError, CorrelationNotFoundError
 from service.engine.steps import StepNotFoundError
 from service.engine.trials import StepNotTestedError
-from service.engine.violations import ValidationError, Violation, below
+from service.engine.violations import ValidationError, Violation
 from service.engine.watch import ShuttingDownError
 from service.engine.workers.model import HandlerExistsError
 from service.engine.workers.pool import StreamReplacedError, WorkerSilentError
@@ -76,17 +76,6 @@ def invalid(field_path: str, description: str) -> ValidationError:
     return ValidationError([Violation(field_path, description)])
 
 
-@contextmanager
-def violations_under(field_path: str) -> Iterator[None]:
-    """Put `field_path` before the field of every violation that is raised inside, unless it is about the whole."""
-    try:
-        yield
-    except ValidationError as error:
-        raise ValidationError(
-            [Violation(below(field_path, v.field), v.description) for v in error.violations]
-        ) from None
-
-
 def refusal_of(error: BaseException) -> Refusal | None:
     """Return how the error is told to callers, None when it is a fault of ours."""
     code, reason = grpc.StatusCode, ErrorReason
@@ -116,6 +105,8 @@ def refusal_of(error: BaseException) -> Refusal | None:
         case CorrelationAmbiguousError():
             metadata = {"workflow": error.workflow, "correlation_id": error.correlation_id}
             return Refusal(code.FAILED_PRECONDITION, reason.ERROR_REASON_CORRELATION_AMBIGUOUS, text, metadata)
+        case RaceLostError():
+            return Refusal(code.ABORTED, reason.ERROR_REASON_CONFLICT, text)
         case store.SignalsFullError():
             metadata = {"execution_id": str(error.execution_id)}
             return Refusal(code.RESOURCE_EXHAUSTED, reason.ERROR_REASON_SIGNALS_FULL, text, metadata)

@@ -24,7 +24,7 @@ from service.api.comparisons import LARGEST_COMPARED, Pair, comparison_response
 from service.api.control import ControlCalls
 from service.api.definitions import EncodedDefinitions
 from service.api.encoded import Encoded, tag
-from service.api.errors import invalid, violations_under
+from service.api.errors import invalid
 from service.api.event_reading import decode
 from service.api.event_responses import NewestEvents, events_response
 from service.api.executions import (
@@ -47,6 +47,7 @@ from service.api.page_tokens import PageTokens, wrong_token
 from service.api.paging import LARGEST_PAGE_BYTES, fitting, page_limit
 from service.api.payloads import read_struct
 from service.api.retries import read_retry
+from service.api.signals import SignalCalls
 from service.api.starts import start_request
 from service.api.steps import Sight, add_steps
 from service.api.stored_events import without_definition
@@ -56,9 +57,11 @@ from service.engine.debugging import Debugging
 from service.engine.executions import Executions
 from service.engine.explaining import Explaining
 from service.engine.history import History
+from service.engine.signal_starts import SignalStarts
 from service.engine.signalling import Signalling
 from service.engine.slices import in_slices
 from service.engine.steps import StepNotFoundError, StepPage, Steps
+from service.engine.violations import violations_under
 from service.engine.watch import Bookmark, Output
 from service.engine.workflows import Workflows
 
@@ -95,7 +98,7 @@ Read = TypeVar("Read", bound=_HasOmitted)
 Made = TypeVar("Made")
 
 
-class ExecutionServicer(ControlCalls, ExplainCalls, ForkCalls, TrialCalls, ExecutionServiceServicer):
+class ExecutionServicer(ControlCalls, SignalCalls, ExplainCalls, ForkCalls, TrialCalls, ExecutionServiceServicer):
     """Executions over gRPC."""
 
     def __init__(
@@ -108,6 +111,7 @@ class ExecutionServicer(ControlCalls, ExplainCalls, ForkCalls, TrialCalls, Execu
         control: Control,
         debugging: Debugging,
         signalling: Signalling,
+        signal_starts: SignalStarts,
         explaining: Explaining,
     ) -> None:
         self._executions = executions
@@ -116,7 +120,8 @@ class ExecutionServicer(ControlCalls, ExplainCalls, ForkCalls, TrialCalls, Execu
         self._definitions = EncodedDefinitions()
         self._repository = repository
         self._tokens = tokens
-        self._wait_limit, self._signalling = wait_limit, signalling
+        self._wait_limit = wait_limit
+        self._signalling, self._signal_starts = signalling, signal_starts
         self._explaining = explaining
         self._steps = Steps(repository, workflows)
         self._history = History(repository, workflows, decode)

@@ -6,10 +6,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_FULL
-from flowkeep.v1.execution_service_pb2 import ExecuteRequest, ForkExecutionRequest, RetryRequest
+from flowkeep.v1.execution_service_pb2 import (
+    ExecuteRequest,
+    ForkExecutionRequest,
+    RetryRequest,
+    SignalWithStartRequest,
+)
 from flowkeep.v1.step_test_pb2 import TestStepRequest
 
-READ_EXECUTIONS, WRITE_WORKFLOWS = "executions.read", "workflows.write"
+READ_EXECUTIONS, SIGNAL, WRITE_WORKFLOWS = "executions.read", "executions.signal", "workflows.write"
 
 READ_TASKS = "tasks.read"
 """Needed by `ExplainExecution` too, to tell whose task an execution waits for."""
@@ -41,7 +46,8 @@ PERMISSIONS: Mapping[str, str] = {
     "/flowkeep.v1.ExecutionService/Retry": "executions.execute",
     "/flowkeep.v1.ExecutionService/ForkExecution": "executions.execute",
     "/flowkeep.v1.ExecutionService/TestStep": "executions.execute",
-    "/flowkeep.v1.ExecutionService/SignalExecution": "executions.signal",
+    "/flowkeep.v1.ExecutionService/SignalExecution": SIGNAL,
+    "/flowkeep.v1.ExecutionService/SignalWithStart": "executions.execute",
     "/flowkeep.v1.ExecutionService/WatchExecution": READ_EXECUTIONS,
     "/flowkeep.v1.NotificationService/ListNotifications": "notifications.read",
     "/flowkeep.v1.NotificationService/MarkNotificationsRead": "notifications.read",
@@ -71,6 +77,8 @@ def also_needed(request: Any) -> Iterator[str]:
     match request:
         case ExecuteRequest() if request.view == EXECUTION_VIEW_FULL:
             yield READ_EXECUTIONS  # its answer is what GetExecution shows
+        case SignalWithStartRequest():
+            yield SIGNAL
         case TestStepRequest():
             if request.execution_id:
                 yield READ_EXECUTIONS

@@ -17,7 +17,7 @@ from persistence.repository import ExecutionRepository
 from service.api.claims import DEBUG, READ_WORKFLOWS
 from service.api.definitions import document
 from service.api.encoded import Encoded, tag
-from service.api.errors import invalid, violations_under
+from service.api.errors import invalid
 from service.api.identity import current_identity
 from service.api.payloads import read_struct
 from service.api.steps import Sight, outline, payloads
@@ -27,7 +27,7 @@ from service.engine.paths import place
 from service.engine.planning.one_step import Given
 from service.engine.slices import in_slices
 from service.engine.trials import MOST_RECORDED, MOST_STEPS, Source, StepNotTestedError, Tried
-from service.engine.violations import ValidationError, Violation
+from service.engine.violations import ValidationError, Violation, violations_under
 from service.engine.workflows import Workflows
 
 _STEP = tag(pb.TestStepResponse, "step")

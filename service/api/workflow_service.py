@@ -19,7 +19,6 @@ from service.api.definitions import (
     warning_messages,
     workflow_message,
 )
-from service.api.errors import violations_under
 from service.api.identity import current_identity
 from service.api.mcp_tools import server_messages
 from service.api.page_tokens import PageTokens
@@ -27,7 +26,7 @@ from service.api.paging import fitting_in_slices, page_limit
 from service.engine.executions import Executions
 from service.engine.plain_secrets import MOST as MOST_WARNINGS
 from service.engine.slices import in_slices
-from service.engine.violations import ValidationError
+from service.engine.violations import ValidationError, violations_under
 from service.engine.workflows import Workflows
 
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import datetime
 from functools import partial
-from typing import Any
 from uuid import UUID
 
 from msgspec.structs import replace
 
 from persistence import failpoints
-from persistence.breakpoints import setting
 from persistence.errors import (
     RequestIdReusedError,
     UnavailableError,
@@ -24,32 +22,26 @@ from persistence.model import (
     Execution,
     ExecutionDetail,
     ExecutionOutcome,
-    ExecutionState,
     Scope,
-    StepCounts,
     Workflow,
 )
 from persistence.repository import Repository
 from persistence.requests import Method
-from persistence.transition import Created, NewExecution
+from persistence.transition import Created
 from service.engine.batches import READS, Meanings, Resolve, at_a_time
 from service.engine.begun import UNCLEAR, Begun, Doubtful, cost, is_another, kept_or_refused, outcome_of
+from service.engine.creations import Creations
 from service.engine.debugging import check_points
 from service.engine.definition import Definition
-from service.engine.first_plan import first_plan
 from service.engine.forks import Forks
 from service.engine.ids import uuid7
 from service.engine.parsing import check_input
 from service.engine.payload import normalise, normalising
-from service.engine.planning import happenings, planner
-from service.engine.planning.planner import Plan
-from service.engine.planning.state import initial
 from service.engine.requests import StartRequest, asked, content_hash, equivalents
 from service.engine.retries import Retries
 from service.engine.running.runner import Runner
 from service.engine.slices import Slicing, in_one_go, in_slices
 from service.engine.trials import Trials
-from service.engine.violations import ValidationError, Violation
 from service.engine.watch import Bookmark, Output, Pace, follow
 from service.engine.workflows import Workflows
 
@@ -71,10 +63,10 @@ class Executions:
         self._runner = runner
         self._hub = runner.context.hub
         self._pace = pace
-        self._new_id = new_id
         self._mended = mended
         self.retries = Retries(repository, workflows, runner)
-        self.forks = Forks(repository, workflows, runner, new_id)
+        self.creations = Creations(runner, new_id)
+        self.forks = Forks(repository, workflows, runner.name, self.creations)
         self.trials = Trials(workflows, runner)
 
     async def execute(self, scope: Scope, owner: str, request: StartRequest) -> Created:
@@ -196,21 +188,17 @@ class Executions:
         *,
         if_latest: bool = False,
     ) -> asyncio.Future[Created]:
-        execution = self._accepted(workflow, definition, owner, request)
-        share = self._runner.turns.share(execution)
-        execution, plan = await share.take(partial(self._first_plan, execution, definition, request.input))
-        new = NewExecution(
-            execution=execution,
-            input=request.input,
-            content_hash=content_hash(owner, request, workflow) if request.request_id else b"",
-            steps=plan.steps,
-            events=self._runner.context.encode_all(plan.events),
-            result=plan.state.result,
+        execution = self.creations.started(workflow, definition, owner, request)
+        prepared = await self.creations.prepare(
+            execution,
+            definition,
+            request.input,
+            content_hash(owner, request, workflow) if request.request_id else b"",
+            partial(self.creations.accepted, execution, definition, request.input),
             if_latest=if_latest,
-            tasks=plan.tasks,
         )
         await failpoints.reach("exec.before_tx")
-        return self._runner.create(new, definition, plan)
+        return self.creations.hand_in(prepared)
 
     async def _first(
         self, scope: Scope, owner: str, request: StartRequest, workflow: Workflow | None, definition: Definition | None
@@ -284,39 +272,6 @@ class Executions:
     ) -> AsyncIterator[Sequence[Event] | Bookmark | Output]:
         """Give every event after `after_seq`; see `follow`."""
         return follow(self._repository, self._hub, scope, execution_id, after_seq, self._pace, self._mended)
-
-    def _accepted(self, workflow: Workflow, definition: Definition, owner: str, request: StartRequest) -> Execution:
-        now = self._runner.now()
-        try:
-            scheduled = now + timedelta(seconds=request.start_delay) if request.start_delay else None
-        except OverflowError:
-            raise ValidationError([Violation("start_delay", "must end before the year 10000")]) from None
-        return Execution(
-            id=self._new_id(now),  # by the store's clock, so that lists by id are in order over all replicas
-            org=workflow.org,
-            owner=owner,
-            workflow_id=workflow.id,
-            workflow_name=workflow.name,
-            revision=workflow.revision,
-            state=ExecutionState.PENDING,
-            create_time=now,
-            timeout=request.timeout or definition.timeout,
-            counts=StepCounts(total=len(definition.root.steps)),
-            priority=definition.default_priority if request.priority is None else request.priority,
-            tags=tuple(dict.fromkeys((*definition.tags, *request.tags))),
-            labels=dict(request.labels),
-            correlation_id=request.correlation_id,
-            request_id=request.request_id,
-            scheduled_time=scheduled,
-            breakpoints=setting(None, owner, tuple(request.breakpoints)),
-        )
-
-    def _first_plan(
-        self, execution: Execution, definition: Definition, payload: Mapping[str, Any]
-    ) -> tuple[Execution, Plan]:
-        happening = happenings.Accepted(execution.create_time)
-        accepted = planner.apply(definition, initial(execution, payload, self._runner.name), happening)
-        return first_plan(self._runner, execution, definition, accepted)
 
 
 def _clean(request: StartRequest) -> StartRequest:

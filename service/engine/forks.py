@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -16,23 +14,19 @@ from msgspec.structs import replace
 from persistence import failpoints
 from persistence.errors import ExecutionStateError, PersistenceError
 from persistence.lineage import Lineage
-from persistence.model import Event as StoredEvent
-from persistence.model import Execution, ExecutionDetail, ExecutionState, Scope, Step, StepCounts, Workflow
+from persistence.model import Execution, ExecutionDetail, Scope, Step, StepCounts, Workflow
 from persistence.repository import Repository
 from persistence.requests import Method, Request
-from persistence.transition import NewExecution
 from service.engine import paths
+from service.engine.creations import Creations
 from service.engine.definition import Definition, StepSpec
-from service.engine.first_plan import first_plan
 from service.engine.parsing import check_input
 from service.engine.payload import normalising, size
-from service.engine.planning.events import Event
 from service.engine.planning.forking import Given, forking
 from service.engine.planning.inheriting import MOST_INHERITED, Check, CheckKind, Inheritance, inheriting
 from service.engine.planning.planner import Plan
 from service.engine.planning.state import finding_newest
 from service.engine.requests import asked
-from service.engine.running.runner import Runner
 from service.engine.slices import Work, in_slices
 from service.engine.steps import StepNotFoundError
 from service.engine.violations import ValidationError, Violation
@@ -101,13 +95,11 @@ class Forked:
 class Forks:
     """Makes executions of others."""
 
-    def __init__(
-        self, repository: Repository, workflows: Workflows, runner: Runner, new_id: Callable[[datetime], UUID]
-    ) -> None:
+    def __init__(self, repository: Repository, workflows: Workflows, name: str, creations: Creations) -> None:
         self._repository = repository
         self._workflows = workflows
-        self._runner = runner
-        self._new_id = new_id
+        self._name = name
+        self._creations = creations
 
     async def fork(
         self,
@@ -140,7 +132,7 @@ class Forks:
         checks += inheritance.checks
         fork = self._copy(workflow, source, by, request, asks)
         given = source.input if asks.input is None else asks.input
-        accepting = forking(definition, fork, given, self._runner.name, inheritance, Given(asks.outputs, asks.vars))
+        accepting = forking(definition, fork, given, self._name, inheritance, Given(asks.outputs, asks.vars))
         if checks and validate_only:
             return Forked(None, checks=checks)
         if checks:
@@ -199,18 +191,12 @@ class Forks:
         self, workflow: Workflow, source: ExecutionDetail, by: str, request: Request | None, asks: ForkRequest
     ) -> Execution:
         """Return the row of the new execution, of which nothing has happened yet."""
-        now, before = self._runner.now(), source.execution
+        before = source.execution
         of_step = [step.iteration for step in source.steps if step.path == asks.path]
         iteration = asks.iteration or max(of_step, default=0)
-        return Execution(
-            id=self._new_id(now),
-            org=workflow.org,
-            owner=by,
-            workflow_id=workflow.id,
-            workflow_name=workflow.name,
-            revision=workflow.revision,
-            state=ExecutionState.PENDING,
-            create_time=now,
+        return self._creations.row(
+            workflow,
+            by,
             timeout=before.timeout,
             counts=StepCounts(),
             priority=before.priority,
@@ -230,29 +216,14 @@ class Forks:
         accepted: Plan,
         request: Request | None,
     ) -> Forked:
-        share = self._runner.turns.share(execution)
-        execution, plan = await share.take(partial(first_plan, self._runner, execution, definition, accepted))
-        new = NewExecution(
-            execution=execution,
-            input=given,
-            content_hash=request.content_hash if request is not None else b"",
-            steps=plan.steps,
-            events=await in_slices(self._encoded(plan.events)),
-            result=plan.state.result,
-            tasks=plan.tasks,
-            vars=asks.vars,
+        content_hash = request.content_hash if request is not None else b""
+        prepared = await self._creations.prepare(
+            execution, definition, given, content_hash, lambda: accepted, vars=asks.vars
         )
         await failpoints.reach("fork.before_commit")
-        created = await asyncio.shield(self._runner.create(new, definition, plan))
+        created = await asyncio.shield(self._creations.hand_in(prepared))
         await failpoints.reach("fork.after_commit_before_reply")
         return Forked(created.execution, created.created)
-
-    def _encoded(self, events: Sequence[Event]) -> Work[Sequence[StoredEvent]]:
-        found = list[StoredEvent]()
-        for event in events:
-            found.append(self._runner.context.encode(event))
-            yield 20 + len(found[-1].body) // _BYTES_A_MICROSECOND
-        return found
 
 
 def _checks(definition: Definition, source: ExecutionDetail, asks: ForkRequest) -> list[Check]:

@@ -13,7 +13,7 @@ from persistence.listing import ExecutionFilter, ExecutionOrder, StepFilter
 from persistence.model import FINAL_STATES, Execution, ExecutionState, MessageKind, Scope, Step, StepState
 from persistence.posting import Posting
 from persistence.repository import Repository
-from persistence.requests import Method
+from persistence.requests import Method, Request
 from persistence.signals import MOST_PAYLOAD_BYTES
 from service.engine import awaited_signals, payload
 from service.engine.control import Control
@@ -91,31 +91,46 @@ class Signalling:
         CorrelationNotFoundError, CorrelationAmbiguousError, ExecutionFinishedError, ExecutionStateError,
         SignalsFullError, RequestIdReusedError.
         """
+        sent, size = await self.sound(given)
+        meant = str(target) if isinstance(target, UUID) else asdict(target)
+        request = await in_slices(asked(Method.SIGNAL, request_id, by, [sent], name=name, target=meant))
+        posting = self.posting(scope, name, sent, size, by, request_id)
+        known = None if request is None else await self._repository.find_asked(scope.org, request)
+        if known is not None:
+            return await self._repository.get_execution(scope, known), posting.id
+        execution_id = target if isinstance(target, UUID) else await self.find(scope, target)
+        if execution_id is None:
+            assert isinstance(target, Correlation)  # noqa: S101 - what has an id is named by it
+            raise CorrelationNotFoundError(target.workflow, target.correlation_id)
+        return await self.post(scope, execution_id, posting, request), posting.id
+
+    async def sound(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+        """Return a payload as it is kept, and how many bytes it has as JSON. Raises ValidationError."""
         sent = await in_slices(payload.normalising(dict(given), "payload"))
         size = payload.size(sent)
         if size > MOST_PAYLOAD_BYTES:
             text = f"has {size:,} bytes as JSON; a signal may have {MOST_PAYLOAD_BYTES:,}"
             raise ValidationError([Violation("payload", text)])
-        meant = str(target) if isinstance(target, UUID) else asdict(target)
-        request = await in_slices(asked(Method.SIGNAL, request_id, by, [sent], name=name, target=meant))
-        signal_id = _id_of(scope.org, request_id) if request_id else self._control.new_id()
-        known = None if request is None else await self._repository.find_asked(scope.org, request)
-        if known is not None:
-            return await self._repository.get_execution(scope, known), signal_id
-        execution_id = target if isinstance(target, UUID) else await self._meant(scope, target)
-        await self._check(scope, execution_id, name, sent)
-        posting = Posting(signal_id, MessageKind.SIGNAL, by, {"name": name, "payload": sent, "size": size})
-        await self._control.send(scope, execution_id, posting, request)
-        return await self._repository.get_execution(scope, execution_id), signal_id
+        return sent, size
 
-    async def _meant(self, scope: Scope, target: Correlation) -> UUID:
+    def posting(self, scope: Scope, name: str, sent: Mapping[str, Any], size: int, by: str, request_id: str) -> Posting:
+        """Return the message that brings a signal with a sound payload; repeated by a request id, with the same id."""
+        signal_id = _id_of(scope.org, request_id) if request_id else self._control.new_id()
+        return Posting(signal_id, MessageKind.SIGNAL, by, {"name": name, "payload": sent, "size": size})
+
+    async def post(self, scope: Scope, execution_id: UUID, posting: Posting, request: Request | None) -> Execution:
+        """Keep a signal, let it take effect, and return the execution after it. Raises what `send` raises."""
+        await self._check(scope, execution_id, posting.body["name"], posting.body["payload"])
+        await self._control.send(scope, execution_id, posting, request)
+        return await self._repository.get_execution(scope, execution_id)
+
+    async def find(self, scope: Scope, target: Correlation) -> UUID | None:
+        """Return the execution that goes on of a workflow with a correlation id. Raises CorrelationAmbiguousError."""
         where = ExecutionFilter(workflow=target.workflow, states=_OPEN, correlation_id=target.correlation_id)
         found = await self._repository.list_executions(scope, where, ExecutionOrder.NEWEST, None, 2)
-        if not found:
-            raise CorrelationNotFoundError(target.workflow, target.correlation_id)
         if len(found) > 1:
             raise CorrelationAmbiguousError(target.workflow, target.correlation_id)
-        return found[0].id
+        return found[0].id if found else None
 
     async def _check(self, scope: Scope, execution_id: UUID, name: str, given: Mapping[str, Any]) -> None:
         """Hold a payload against the step that has waited longest for such a signal; one that comes early is kept."""

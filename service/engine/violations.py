@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 
@@ -37,3 +38,12 @@ class ValidationError(Exception):
 def below(path: str, field: str) -> str:
     """Return the path of a field of what stands at `path`; of the whole, the path itself."""
     return path if field in ("", path, "definition") else f"{path}.{field}"
+
+
+@contextmanager
+def violations_under(path: str) -> Iterator[None]:
+    """Put `path` before the field of every violation that is raised inside, unless it is about the whole."""
+    try:
+        yield
+    except ValidationError as error:
+        raise ValidationError([Violation(below(path, v.field), v.description) for v in error.violations]) from None

@@ -66,6 +66,19 @@ async def test_a_signal_is_sent_by_id_or_by_what_the_execution_belongs_to(target
     await refused(target, "signal", "-", "go", code=2)
 
 
+async def test_a_signal_starts_the_execution_that_it_is_for(target: str) -> None:
+    await shown(target, "apply", "-", given=WAITING)
+    meant = ("signal", "-", "go", "--set", "n=1", "--workflow", "waiting", "--correlation-id", "B-17", "--start")
+    later = (*meant[:2], "later", *meant[3:])
+    started = await shown(target, *later, "--start-input", '{"item": "book"}')
+    assert started.rstrip().endswith(", which it started")
+    sent = (await at(target, *meant)).json
+    assert sent["execution"]["execution_id"] in started
+    assert sent["started"] is False
+    assert "--start" in await refused(target, "signal", "0" * 8, "go", "--start", code=2)
+    assert "--start" in await refused(target, *meant[:-1], "--start-input", "{}", code=2)
+
+
 async def test_tasks_are_watched_as_they_come_change_and_go(target: str) -> None:
     await shown(target, "apply", "-", given=ASKING)
     execution_id = (await execute(target, "asking"))["execution_id"]

@@ -39,7 +39,7 @@ RULES_OPTION = 1159
 
 NOBODYS = "01930000-0000-7000-8000-000000000000"
 
-BY_WORKFLOW = ("GetWorkflow", "UpdateWorkflow", "DeleteWorkflow", "Execute", "ExplainQueue")
+BY_WORKFLOW = ("GetWorkflow", "UpdateWorkflow", "DeleteWorkflow", "Execute", "ExplainQueue", "SignalWithStart")
 BY_EXECUTION = (
     "GetExecution",
     "ListSteps",
@@ -106,6 +106,8 @@ def valid(path: str, workflow: str, execution_id: str, step_path: str = "pause")
         request.input.SetInParent()
     if {"execution_id", "payload"} <= fields:
         request.name = "paid"
+    if "start" in fields:
+        request.start.workflow, request.start.correlation_id, request.name = workflow, "A-17", "paid"
     if "task_id" in fields:
         request.task_id = NOBODYS
     if "bulk_id" in fields:

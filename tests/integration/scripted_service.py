@@ -109,7 +109,7 @@ class Script(ExecutionServiceServicer, WorkflowServiceServicer):
 
     SignalExecution = CreateWorkflow
     TestStep = ForkExecution = CreateWorkflow
-    SignalExecution = SetBreakpoints = EditStepInput = CreateWorkflow
+    SignalExecution = SignalWithStart = SetBreakpoints = EditStepInput = CreateWorkflow
     Retry = Pause = Resume = Terminate = Cancel = UpdateWorkflow = DeleteWorkflow = ApplyWorkflows = CreateWorkflow
 
     # The stubs declare these abstract; no test calls them.

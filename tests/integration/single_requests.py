@@ -170,6 +170,18 @@ ROWS: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"correlation": {"workflow": "a", "correlation_id": ""}, "name": "a"}, "correlation.correlation_id"),
         ({**E, "name": "a", "payload": {"x": "a" * (64 << 10)}}, "payload"),
     ],
+    "SignalWithStart": [
+        ({"start": {"workflow": "absent", "correlation_id": "a"}, "name": "a"}, "WORKFLOW_NOT_FOUND"),
+        ({"name": "a"}, "start"),
+        ({"start": {"workflow": "absent"}, "name": "a"}, "start.correlation_id"),
+        ({"start": {"workflow": "a\0", "correlation_id": "a"}, "name": "a"}, "start.workflow"),
+        ({"start": {"workflow": "a", "correlation_id": "a", "wait": True}, "name": "a"}, "start.wait"),
+        ({"start": {"workflow": "a", "correlation_id": "a"}, "name": ""}, "name"),
+        (
+            {"start": {"workflow": "a", "correlation_id": "a"}, "name": "a", "payload": {"x": "a" * (64 << 10)}},
+            "payload",
+        ),
+    ],
     "Retry": [
         (E, "EXECUTION_NOT_FOUND"),
         ({**E, "edit": {"path": "a"}}, "edit.input"),

@@ -39,6 +39,7 @@ from service.app import running_engine
 from service.config import Config
 from service.engine.debugging import Debugging
 from service.engine.explaining import Explaining
+from service.engine.signal_starts import SignalStarts
 from service.engine.signalling import Signalling
 from tests.patience import PATIENCE
 
@@ -141,6 +142,7 @@ def server() -> Iterator[Any]:
     context = running_engine(config, repository, alone=True)
     engine = loop.run(context.__aenter__())
     tokens = PageTokens(b"key")
+    signalling = Signalling(repository, engine.workflows, engine.control)
     servicers = {
         "WorkflowService": WorkflowServicer(engine.workflows, engine.executions, repository, tokens),
         "ExecutionService": ExecutionServicer(
@@ -151,7 +153,8 @@ def server() -> Iterator[Any]:
             5.0,
             engine.control,
             Debugging(repository, engine.workflows, engine.control, engine.runner.context.registry),
-            Signalling(repository, engine.workflows, engine.control),
+            signalling,
+            SignalStarts(repository, engine.workflows, signalling, engine.executions.creations),
             Explaining(repository, engine.workflows, engine.runner),
         ),
     }
@@ -231,6 +234,9 @@ def _requests(workflow: str, execution_id: str) -> dict[str, Message]:
         "SetBreakpoints": executions_pb.SetBreakpointsRequest(execution_id=execution_id),
         "EditStepInput": executions_pb.EditStepInputRequest(execution_id=execution_id, path="one", input=Struct()),
         "SignalExecution": executions_pb.SignalExecutionRequest(execution_id=execution_id, name="paid"),
+        "SignalWithStart": executions_pb.SignalWithStartRequest(
+            start=executions_pb.ExecuteRequest(workflow=workflow, correlation_id="A-17"), name="paid"
+        ),
         "Retry": executions_pb.RetryRequest(execution_id=execution_id),
         "ForkExecution": executions_pb.ForkExecutionRequest(execution_id=execution_id),
         "TestStep": trials_pb.TestStepRequest(workflow=workflow, path="one"),

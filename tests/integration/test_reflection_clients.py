@@ -184,6 +184,10 @@ async def _use_every_rpc(session: Session) -> None:
         await session.call(run, "EditStepInput", execution_id=waiting, path="pause", input={})
     signal = await session.call(run, "SignalExecution", execution_id=waiting, name="paid", payload={"n": 1})
     assert signal["execution"]["execution_id"] == waiting
+    start = {"workflow": "waiting", "correlation_id": "A-17"}
+    begun = await session.call(run, "SignalWithStart", start=start, name="paid", payload={"n": 1})
+    assert begun["started"] is True
+    await session.call(run, "Terminate", execution_id=begun["execution"]["execution_id"])
     receipt = await session.call(run, "Cancel", execution_id=waiting, reason="by hand")
     assert receipt["execution"]["state"] == "STATE_CANCELLED"
     assert [each["effect"] for each in receipt["steps"]] == ["EFFECT_WAIT_REMOVED"]

@@ -2575,6 +2575,148 @@ func (x *SignalExecutionResponse) GetSignalId() string {
 	return ""
 }
 
+// Request of SignalWithStart.
+type SignalWithStartRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. Which execution is meant, by its `workflow` and `correlation_id`, both of which must be given, and how it is
+	// started where there is none. Of one that has not ended nothing else of it counts. `request_id` and `wait` must not be
+	// set, and `view` not be FULL.
+	Start *ExecuteRequest `protobuf:"bytes,1,opt,name=start,proto3" json:"start,omitempty"`
+	// Required. Name of the signal, 1 to 128 characters.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Optional. What the signal carries. At most 64 KiB as JSON.
+	Payload *structpb.Struct `protobuf:"bytes,3,opt,name=payload,proto3" json:"payload,omitempty"`
+	// Optional. Id of this request, made by the caller; a UUID is advised. The same id with the same content returns the
+	// execution of the first call as it is now, and neither starts nor sends anything again; with other content, or of
+	// another method, ALREADY_EXISTS, REQUEST_ID_REUSED. It is remembered for at least 30 days and as long as the execution
+	// is kept. Without it, a repeated call sends another signal. At most 128 characters.
+	RequestId     string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignalWithStartRequest) Reset() {
+	*x = SignalWithStartRequest{}
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignalWithStartRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignalWithStartRequest) ProtoMessage() {}
+
+func (x *SignalWithStartRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignalWithStartRequest.ProtoReflect.Descriptor instead.
+func (*SignalWithStartRequest) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *SignalWithStartRequest) GetStart() *ExecuteRequest {
+	if x != nil {
+		return x.Start
+	}
+	return nil
+}
+
+func (x *SignalWithStartRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SignalWithStartRequest) GetPayload() *structpb.Struct {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
+}
+
+func (x *SignalWithStartRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+// Response of SignalWithStart.
+type SignalWithStartResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The execution after the signal, as in EXECUTION_VIEW_BASIC.
+	Execution *Execution `protobuf:"bytes,1,opt,name=execution,proto3" json:"execution,omitempty"`
+	// Id of the signal, by which the history tells it and the step that takes it.
+	SignalId string `protobuf:"bytes,2,opt,name=signal_id,json=signalId,proto3" json:"signal_id,omitempty"`
+	// Whether this call started the execution. False when one had not ended, and when the request id was known.
+	Started       bool `protobuf:"varint,3,opt,name=started,proto3" json:"started,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignalWithStartResponse) Reset() {
+	*x = SignalWithStartResponse{}
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignalWithStartResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignalWithStartResponse) ProtoMessage() {}
+
+func (x *SignalWithStartResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignalWithStartResponse.ProtoReflect.Descriptor instead.
+func (*SignalWithStartResponse) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *SignalWithStartResponse) GetExecution() *Execution {
+	if x != nil {
+		return x.Execution
+	}
+	return nil
+}
+
+func (x *SignalWithStartResponse) GetSignalId() string {
+	if x != nil {
+		return x.SignalId
+	}
+	return ""
+}
+
+func (x *SignalWithStartResponse) GetStarted() bool {
+	if x != nil {
+		return x.Started
+	}
+	return false
+}
+
 // Request of WatchExecution.
 type WatchExecutionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2591,7 +2733,7 @@ type WatchExecutionRequest struct {
 
 func (x *WatchExecutionRequest) Reset() {
 	*x = WatchExecutionRequest{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[32]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2603,7 +2745,7 @@ func (x *WatchExecutionRequest) String() string {
 func (*WatchExecutionRequest) ProtoMessage() {}
 
 func (x *WatchExecutionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[32]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2616,7 +2758,7 @@ func (x *WatchExecutionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchExecutionRequest.ProtoReflect.Descriptor instead.
 func (*WatchExecutionRequest) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{32}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *WatchExecutionRequest) GetExecutionId() string {
@@ -2658,7 +2800,7 @@ type WatchExecutionResponse struct {
 
 func (x *WatchExecutionResponse) Reset() {
 	*x = WatchExecutionResponse{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[33]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2670,7 +2812,7 @@ func (x *WatchExecutionResponse) String() string {
 func (*WatchExecutionResponse) ProtoMessage() {}
 
 func (x *WatchExecutionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[33]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2683,7 +2825,7 @@ func (x *WatchExecutionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchExecutionResponse.ProtoReflect.Descriptor instead.
 func (*WatchExecutionResponse) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{33}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *WatchExecutionResponse) GetKind() isWatchExecutionResponse_Kind {
@@ -2773,7 +2915,7 @@ type EventBatch struct {
 
 func (x *EventBatch) Reset() {
 	*x = EventBatch{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[34]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2785,7 +2927,7 @@ func (x *EventBatch) String() string {
 func (*EventBatch) ProtoMessage() {}
 
 func (x *EventBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[34]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2798,7 +2940,7 @@ func (x *EventBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventBatch.ProtoReflect.Descriptor instead.
 func (*EventBatch) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{34}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *EventBatch) GetEvents() []*ExecutionEvent {
@@ -2819,7 +2961,7 @@ type Bookmark struct {
 
 func (x *Bookmark) Reset() {
 	*x = Bookmark{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[35]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2831,7 +2973,7 @@ func (x *Bookmark) String() string {
 func (*Bookmark) ProtoMessage() {}
 
 func (x *Bookmark) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[35]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2844,7 +2986,7 @@ func (x *Bookmark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bookmark.ProtoReflect.Descriptor instead.
 func (*Bookmark) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{35}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Bookmark) GetSeq() int64 {
@@ -2867,7 +3009,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[36]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2879,7 +3021,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[36]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2892,7 +3034,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{36}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Snapshot) GetSeq() int64 {
@@ -2926,7 +3068,7 @@ type StepOutput struct {
 
 func (x *StepOutput) Reset() {
 	*x = StepOutput{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[37]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2938,7 +3080,7 @@ func (x *StepOutput) String() string {
 func (*StepOutput) ProtoMessage() {}
 
 func (x *StepOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[37]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2951,7 +3093,7 @@ func (x *StepOutput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepOutput.ProtoReflect.Descriptor instead.
 func (*StepOutput) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{37}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *StepOutput) GetPath() string {
@@ -2998,7 +3140,7 @@ type BatchExecuteResponse_Result struct {
 
 func (x *BatchExecuteResponse_Result) Reset() {
 	*x = BatchExecuteResponse_Result{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[39]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3010,7 +3152,7 @@ func (x *BatchExecuteResponse_Result) String() string {
 func (*BatchExecuteResponse_Result) ProtoMessage() {}
 
 func (x *BatchExecuteResponse_Result) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[39]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3087,7 +3229,7 @@ type RetryRequest_EditedInput struct {
 
 func (x *RetryRequest_EditedInput) Reset() {
 	*x = RetryRequest_EditedInput{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[41]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3099,7 +3241,7 @@ func (x *RetryRequest_EditedInput) String() string {
 func (*RetryRequest_EditedInput) ProtoMessage() {}
 
 func (x *RetryRequest_EditedInput) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[41]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3142,7 +3284,7 @@ type RetryRequest_SkippedStep struct {
 
 func (x *RetryRequest_SkippedStep) Reset() {
 	*x = RetryRequest_SkippedStep{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[42]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3154,7 +3296,7 @@ func (x *RetryRequest_SkippedStep) String() string {
 func (*RetryRequest_SkippedStep) ProtoMessage() {}
 
 func (x *RetryRequest_SkippedStep) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[42]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3197,7 +3339,7 @@ type ForkExecutionRequest_GivenOutput struct {
 
 func (x *ForkExecutionRequest_GivenOutput) Reset() {
 	*x = ForkExecutionRequest_GivenOutput{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[43]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3209,7 +3351,7 @@ func (x *ForkExecutionRequest_GivenOutput) String() string {
 func (*ForkExecutionRequest_GivenOutput) ProtoMessage() {}
 
 func (x *ForkExecutionRequest_GivenOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[43]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3254,7 +3396,7 @@ type ForkExecutionResponse_Check struct {
 
 func (x *ForkExecutionResponse_Check) Reset() {
 	*x = ForkExecutionResponse_Check{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[44]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3266,7 +3408,7 @@ func (x *ForkExecutionResponse_Check) String() string {
 func (*ForkExecutionResponse_Check) ProtoMessage() {}
 
 func (x *ForkExecutionResponse_Check) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[44]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3320,7 +3462,7 @@ type CancelResponse_StepReceipt struct {
 
 func (x *CancelResponse_StepReceipt) Reset() {
 	*x = CancelResponse_StepReceipt{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[45]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3332,7 +3474,7 @@ func (x *CancelResponse_StepReceipt) String() string {
 func (*CancelResponse_StepReceipt) ProtoMessage() {}
 
 func (x *CancelResponse_StepReceipt) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[45]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3389,7 +3531,7 @@ type SignalExecutionRequest_Correlation struct {
 
 func (x *SignalExecutionRequest_Correlation) Reset() {
 	*x = SignalExecutionRequest_Correlation{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[46]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3401,7 +3543,7 @@ func (x *SignalExecutionRequest_Correlation) String() string {
 func (*SignalExecutionRequest_Correlation) ProtoMessage() {}
 
 func (x *SignalExecutionRequest_Correlation) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[46]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3677,7 +3819,18 @@ const file_flowkeep_v1_execution_service_proto_rawDesc = "" +
 	"\x06target\x12\x05\xbaH\x02\b\x01\"l\n" +
 	"\x17SignalExecutionResponse\x124\n" +
 	"\texecution\x18\x01 \x01(\v2\x16.flowkeep.v1.ExecutionR\texecution\x12\x1b\n" +
-	"\tsignal_id\x18\x02 \x01(\tR\bsignalId\"\x86\x01\n" +
+	"\tsignal_id\x18\x02 \x01(\tR\bsignalId\"\xcf\x01\n" +
+	"\x16SignalWithStartRequest\x129\n" +
+	"\x05start\x18\x01 \x01(\v2\x1b.flowkeep.v1.ExecuteRequestB\x06\xbaH\x03\xc8\x01\x01R\x05start\x12\x1e\n" +
+	"\x04name\x18\x02 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x04name\x121\n" +
+	"\apayload\x18\x03 \x01(\v2\x17.google.protobuf.StructR\apayload\x12'\n" +
+	"\n" +
+	"request_id\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\"\x86\x01\n" +
+	"\x17SignalWithStartResponse\x124\n" +
+	"\texecution\x18\x01 \x01(\v2\x16.flowkeep.v1.ExecutionR\texecution\x12\x1b\n" +
+	"\tsignal_id\x18\x02 \x01(\tR\bsignalId\x12\x18\n" +
+	"\astarted\x18\x03 \x01(\bR\astarted\"\x86\x01\n" +
 	"\x15WatchExecutionRequest\x12+\n" +
 	"\fexecution_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vexecutionId\x12$\n" +
 	"\tafter_seq\x18\x02 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\bafterSeq\x12\x1a\n" +
@@ -3701,7 +3854,7 @@ const file_flowkeep_v1_execution_service_proto_rawDesc = "" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12\x1c\n" +
-	"\titeration\x18\x04 \x01(\x05R\titeration2\xea\f\n" +
+	"\titeration\x18\x04 \x01(\x05R\titeration2\xc8\r\n" +
 	"\x10ExecutionService\x12D\n" +
 	"\aExecute\x12\x1b.flowkeep.v1.ExecuteRequest\x1a\x1c.flowkeep.v1.ExecuteResponse\x12S\n" +
 	"\fBatchExecute\x12 .flowkeep.v1.BatchExecuteRequest\x1a!.flowkeep.v1.BatchExecuteResponse\x12S\n" +
@@ -3718,7 +3871,8 @@ const file_flowkeep_v1_execution_service_proto_rawDesc = "" +
 	"\x0eSetBreakpoints\x12\".flowkeep.v1.SetBreakpointsRequest\x1a#.flowkeep.v1.SetBreakpointsResponse\x12V\n" +
 	"\rEditStepInput\x12!.flowkeep.v1.EditStepInputRequest\x1a\".flowkeep.v1.EditStepInputResponse\x12J\n" +
 	"\tTerminate\x12\x1d.flowkeep.v1.TerminateRequest\x1a\x1e.flowkeep.v1.TerminateResponse\x12\\\n" +
-	"\x0fSignalExecution\x12#.flowkeep.v1.SignalExecutionRequest\x1a$.flowkeep.v1.SignalExecutionResponse\x12>\n" +
+	"\x0fSignalExecution\x12#.flowkeep.v1.SignalExecutionRequest\x1a$.flowkeep.v1.SignalExecutionResponse\x12\\\n" +
+	"\x0fSignalWithStart\x12#.flowkeep.v1.SignalWithStartRequest\x1a$.flowkeep.v1.SignalWithStartResponse\x12>\n" +
 	"\x05Retry\x12\x19.flowkeep.v1.RetryRequest\x1a\x1a.flowkeep.v1.RetryResponse\x12V\n" +
 	"\rForkExecution\x12!.flowkeep.v1.ForkExecutionRequest\x1a\".flowkeep.v1.ForkExecutionResponse\x12G\n" +
 	"\bTestStep\x12\x1c.flowkeep.v1.TestStepRequest\x1a\x1d.flowkeep.v1.TestStepResponse\x12[\n" +
@@ -3738,7 +3892,7 @@ func file_flowkeep_v1_execution_service_proto_rawDescGZIP() []byte {
 }
 
 var file_flowkeep_v1_execution_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_flowkeep_v1_execution_service_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
+var file_flowkeep_v1_execution_service_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
 var file_flowkeep_v1_execution_service_proto_goTypes = []any{
 	(ListExecutionsRequest_Order)(0),           // 0: flowkeep.v1.ListExecutionsRequest.Order
 	(ForkExecutionResponse_Check_Kind)(0),      // 1: flowkeep.v1.ForkExecutionResponse.Check.Kind
@@ -3775,149 +3929,156 @@ var file_flowkeep_v1_execution_service_proto_goTypes = []any{
 	(*TerminateResponse)(nil),                  // 32: flowkeep.v1.TerminateResponse
 	(*SignalExecutionRequest)(nil),             // 33: flowkeep.v1.SignalExecutionRequest
 	(*SignalExecutionResponse)(nil),            // 34: flowkeep.v1.SignalExecutionResponse
-	(*WatchExecutionRequest)(nil),              // 35: flowkeep.v1.WatchExecutionRequest
-	(*WatchExecutionResponse)(nil),             // 36: flowkeep.v1.WatchExecutionResponse
-	(*EventBatch)(nil),                         // 37: flowkeep.v1.EventBatch
-	(*Bookmark)(nil),                           // 38: flowkeep.v1.Bookmark
-	(*Snapshot)(nil),                           // 39: flowkeep.v1.Snapshot
-	(*StepOutput)(nil),                         // 40: flowkeep.v1.StepOutput
-	nil,                                        // 41: flowkeep.v1.ExecuteRequest.LabelsEntry
-	(*BatchExecuteResponse_Result)(nil),        // 42: flowkeep.v1.BatchExecuteResponse.Result
-	nil,                                        // 43: flowkeep.v1.ExecutionFilter.LabelsEntry
-	(*RetryRequest_EditedInput)(nil),           // 44: flowkeep.v1.RetryRequest.EditedInput
-	(*RetryRequest_SkippedStep)(nil),           // 45: flowkeep.v1.RetryRequest.SkippedStep
-	(*ForkExecutionRequest_GivenOutput)(nil),   // 46: flowkeep.v1.ForkExecutionRequest.GivenOutput
-	(*ForkExecutionResponse_Check)(nil),        // 47: flowkeep.v1.ForkExecutionResponse.Check
-	(*CancelResponse_StepReceipt)(nil),         // 48: flowkeep.v1.CancelResponse.StepReceipt
-	(*SignalExecutionRequest_Correlation)(nil), // 49: flowkeep.v1.SignalExecutionRequest.Correlation
-	(*structpb.Struct)(nil),                    // 50: google.protobuf.Struct
-	(*durationpb.Duration)(nil),                // 51: google.protobuf.Duration
-	(ExecutionView)(0),                         // 52: flowkeep.v1.ExecutionView
-	(*Breakpoint)(nil),                         // 53: flowkeep.v1.Breakpoint
-	(*Execution)(nil),                          // 54: flowkeep.v1.Execution
-	(Execution_State)(0),                       // 55: flowkeep.v1.Execution.State
-	(*timestamppb.Timestamp)(nil),              // 56: google.protobuf.Timestamp
-	(StepExecution_State)(0),                   // 57: flowkeep.v1.StepExecution.State
-	(StepView)(0),                              // 58: flowkeep.v1.StepView
-	(*StepExecution)(nil),                      // 59: flowkeep.v1.StepExecution
-	(*ExecutionEvent)(nil),                     // 60: flowkeep.v1.ExecutionEvent
-	(*status.Status)(nil),                      // 61: google.rpc.Status
-	(*structpb.Value)(nil),                     // 62: google.protobuf.Value
-	(*CompareExecutionsRequest)(nil),           // 63: flowkeep.v1.CompareExecutionsRequest
-	(*ExplainExecutionRequest)(nil),            // 64: flowkeep.v1.ExplainExecutionRequest
-	(*ExplainQueueRequest)(nil),                // 65: flowkeep.v1.ExplainQueueRequest
-	(*TestStepRequest)(nil),                    // 66: flowkeep.v1.TestStepRequest
-	(*CompareExecutionsResponse)(nil),          // 67: flowkeep.v1.CompareExecutionsResponse
-	(*ExplainExecutionResponse)(nil),           // 68: flowkeep.v1.ExplainExecutionResponse
-	(*ExplainQueueResponse)(nil),               // 69: flowkeep.v1.ExplainQueueResponse
-	(*TestStepResponse)(nil),                   // 70: flowkeep.v1.TestStepResponse
+	(*SignalWithStartRequest)(nil),             // 35: flowkeep.v1.SignalWithStartRequest
+	(*SignalWithStartResponse)(nil),            // 36: flowkeep.v1.SignalWithStartResponse
+	(*WatchExecutionRequest)(nil),              // 37: flowkeep.v1.WatchExecutionRequest
+	(*WatchExecutionResponse)(nil),             // 38: flowkeep.v1.WatchExecutionResponse
+	(*EventBatch)(nil),                         // 39: flowkeep.v1.EventBatch
+	(*Bookmark)(nil),                           // 40: flowkeep.v1.Bookmark
+	(*Snapshot)(nil),                           // 41: flowkeep.v1.Snapshot
+	(*StepOutput)(nil),                         // 42: flowkeep.v1.StepOutput
+	nil,                                        // 43: flowkeep.v1.ExecuteRequest.LabelsEntry
+	(*BatchExecuteResponse_Result)(nil),        // 44: flowkeep.v1.BatchExecuteResponse.Result
+	nil,                                        // 45: flowkeep.v1.ExecutionFilter.LabelsEntry
+	(*RetryRequest_EditedInput)(nil),           // 46: flowkeep.v1.RetryRequest.EditedInput
+	(*RetryRequest_SkippedStep)(nil),           // 47: flowkeep.v1.RetryRequest.SkippedStep
+	(*ForkExecutionRequest_GivenOutput)(nil),   // 48: flowkeep.v1.ForkExecutionRequest.GivenOutput
+	(*ForkExecutionResponse_Check)(nil),        // 49: flowkeep.v1.ForkExecutionResponse.Check
+	(*CancelResponse_StepReceipt)(nil),         // 50: flowkeep.v1.CancelResponse.StepReceipt
+	(*SignalExecutionRequest_Correlation)(nil), // 51: flowkeep.v1.SignalExecutionRequest.Correlation
+	(*structpb.Struct)(nil),                    // 52: google.protobuf.Struct
+	(*durationpb.Duration)(nil),                // 53: google.protobuf.Duration
+	(ExecutionView)(0),                         // 54: flowkeep.v1.ExecutionView
+	(*Breakpoint)(nil),                         // 55: flowkeep.v1.Breakpoint
+	(*Execution)(nil),                          // 56: flowkeep.v1.Execution
+	(Execution_State)(0),                       // 57: flowkeep.v1.Execution.State
+	(*timestamppb.Timestamp)(nil),              // 58: google.protobuf.Timestamp
+	(StepExecution_State)(0),                   // 59: flowkeep.v1.StepExecution.State
+	(StepView)(0),                              // 60: flowkeep.v1.StepView
+	(*StepExecution)(nil),                      // 61: flowkeep.v1.StepExecution
+	(*ExecutionEvent)(nil),                     // 62: flowkeep.v1.ExecutionEvent
+	(*status.Status)(nil),                      // 63: google.rpc.Status
+	(*structpb.Value)(nil),                     // 64: google.protobuf.Value
+	(*CompareExecutionsRequest)(nil),           // 65: flowkeep.v1.CompareExecutionsRequest
+	(*ExplainExecutionRequest)(nil),            // 66: flowkeep.v1.ExplainExecutionRequest
+	(*ExplainQueueRequest)(nil),                // 67: flowkeep.v1.ExplainQueueRequest
+	(*TestStepRequest)(nil),                    // 68: flowkeep.v1.TestStepRequest
+	(*CompareExecutionsResponse)(nil),          // 69: flowkeep.v1.CompareExecutionsResponse
+	(*ExplainExecutionResponse)(nil),           // 70: flowkeep.v1.ExplainExecutionResponse
+	(*ExplainQueueResponse)(nil),               // 71: flowkeep.v1.ExplainQueueResponse
+	(*TestStepResponse)(nil),                   // 72: flowkeep.v1.TestStepResponse
 }
 var file_flowkeep_v1_execution_service_proto_depIdxs = []int32{
-	50, // 0: flowkeep.v1.ExecuteRequest.input:type_name -> google.protobuf.Struct
-	41, // 1: flowkeep.v1.ExecuteRequest.labels:type_name -> flowkeep.v1.ExecuteRequest.LabelsEntry
-	51, // 2: flowkeep.v1.ExecuteRequest.start_delay:type_name -> google.protobuf.Duration
-	51, // 3: flowkeep.v1.ExecuteRequest.timeout:type_name -> google.protobuf.Duration
-	52, // 4: flowkeep.v1.ExecuteRequest.view:type_name -> flowkeep.v1.ExecutionView
-	53, // 5: flowkeep.v1.ExecuteRequest.breakpoints:type_name -> flowkeep.v1.Breakpoint
-	54, // 6: flowkeep.v1.ExecuteResponse.execution:type_name -> flowkeep.v1.Execution
+	52, // 0: flowkeep.v1.ExecuteRequest.input:type_name -> google.protobuf.Struct
+	43, // 1: flowkeep.v1.ExecuteRequest.labels:type_name -> flowkeep.v1.ExecuteRequest.LabelsEntry
+	53, // 2: flowkeep.v1.ExecuteRequest.start_delay:type_name -> google.protobuf.Duration
+	53, // 3: flowkeep.v1.ExecuteRequest.timeout:type_name -> google.protobuf.Duration
+	54, // 4: flowkeep.v1.ExecuteRequest.view:type_name -> flowkeep.v1.ExecutionView
+	55, // 5: flowkeep.v1.ExecuteRequest.breakpoints:type_name -> flowkeep.v1.Breakpoint
+	56, // 6: flowkeep.v1.ExecuteResponse.execution:type_name -> flowkeep.v1.Execution
 	3,  // 7: flowkeep.v1.BatchExecuteRequest.requests:type_name -> flowkeep.v1.ExecuteRequest
-	42, // 8: flowkeep.v1.BatchExecuteResponse.results:type_name -> flowkeep.v1.BatchExecuteResponse.Result
-	52, // 9: flowkeep.v1.GetExecutionRequest.view:type_name -> flowkeep.v1.ExecutionView
-	54, // 10: flowkeep.v1.GetExecutionResponse.execution:type_name -> flowkeep.v1.Execution
+	44, // 8: flowkeep.v1.BatchExecuteResponse.results:type_name -> flowkeep.v1.BatchExecuteResponse.Result
+	54, // 9: flowkeep.v1.GetExecutionRequest.view:type_name -> flowkeep.v1.ExecutionView
+	56, // 10: flowkeep.v1.GetExecutionResponse.execution:type_name -> flowkeep.v1.Execution
 	10, // 11: flowkeep.v1.ListExecutionsRequest.filter:type_name -> flowkeep.v1.ExecutionFilter
 	0,  // 12: flowkeep.v1.ListExecutionsRequest.order:type_name -> flowkeep.v1.ListExecutionsRequest.Order
-	52, // 13: flowkeep.v1.ListExecutionsRequest.view:type_name -> flowkeep.v1.ExecutionView
-	55, // 14: flowkeep.v1.ExecutionFilter.states:type_name -> flowkeep.v1.Execution.State
-	43, // 15: flowkeep.v1.ExecutionFilter.labels:type_name -> flowkeep.v1.ExecutionFilter.LabelsEntry
+	54, // 13: flowkeep.v1.ListExecutionsRequest.view:type_name -> flowkeep.v1.ExecutionView
+	57, // 14: flowkeep.v1.ExecutionFilter.states:type_name -> flowkeep.v1.Execution.State
+	45, // 15: flowkeep.v1.ExecutionFilter.labels:type_name -> flowkeep.v1.ExecutionFilter.LabelsEntry
 	11, // 16: flowkeep.v1.ExecutionFilter.create_time:type_name -> flowkeep.v1.TimeRange
 	11, // 17: flowkeep.v1.ExecutionFilter.end_time:type_name -> flowkeep.v1.TimeRange
-	56, // 18: flowkeep.v1.TimeRange.start_time:type_name -> google.protobuf.Timestamp
-	56, // 19: flowkeep.v1.TimeRange.end_time:type_name -> google.protobuf.Timestamp
-	54, // 20: flowkeep.v1.ListExecutionsResponse.executions:type_name -> flowkeep.v1.Execution
-	57, // 21: flowkeep.v1.ListStepsRequest.states:type_name -> flowkeep.v1.StepExecution.State
-	58, // 22: flowkeep.v1.ListStepsRequest.view:type_name -> flowkeep.v1.StepView
-	59, // 23: flowkeep.v1.ListStepsResponse.steps:type_name -> flowkeep.v1.StepExecution
-	59, // 24: flowkeep.v1.GetStepResponse.step:type_name -> flowkeep.v1.StepExecution
-	51, // 25: flowkeep.v1.RetryRequest.timeout:type_name -> google.protobuf.Duration
-	44, // 26: flowkeep.v1.RetryRequest.edit:type_name -> flowkeep.v1.RetryRequest.EditedInput
-	45, // 27: flowkeep.v1.RetryRequest.skip:type_name -> flowkeep.v1.RetryRequest.SkippedStep
-	54, // 28: flowkeep.v1.RetryResponse.execution:type_name -> flowkeep.v1.Execution
-	50, // 29: flowkeep.v1.ForkExecutionRequest.input:type_name -> google.protobuf.Struct
-	50, // 30: flowkeep.v1.ForkExecutionRequest.vars:type_name -> google.protobuf.Struct
-	46, // 31: flowkeep.v1.ForkExecutionRequest.outputs:type_name -> flowkeep.v1.ForkExecutionRequest.GivenOutput
-	54, // 32: flowkeep.v1.ForkExecutionResponse.execution:type_name -> flowkeep.v1.Execution
-	47, // 33: flowkeep.v1.ForkExecutionResponse.checks:type_name -> flowkeep.v1.ForkExecutionResponse.Check
-	54, // 34: flowkeep.v1.CancelResponse.execution:type_name -> flowkeep.v1.Execution
-	48, // 35: flowkeep.v1.CancelResponse.steps:type_name -> flowkeep.v1.CancelResponse.StepReceipt
-	54, // 36: flowkeep.v1.PauseResponse.execution:type_name -> flowkeep.v1.Execution
-	54, // 37: flowkeep.v1.ResumeResponse.execution:type_name -> flowkeep.v1.Execution
-	53, // 38: flowkeep.v1.SetBreakpointsRequest.breakpoints:type_name -> flowkeep.v1.Breakpoint
-	54, // 39: flowkeep.v1.SetBreakpointsResponse.execution:type_name -> flowkeep.v1.Execution
-	50, // 40: flowkeep.v1.EditStepInputRequest.input:type_name -> google.protobuf.Struct
-	54, // 41: flowkeep.v1.EditStepInputResponse.execution:type_name -> flowkeep.v1.Execution
-	54, // 42: flowkeep.v1.TerminateResponse.execution:type_name -> flowkeep.v1.Execution
-	49, // 43: flowkeep.v1.SignalExecutionRequest.correlation:type_name -> flowkeep.v1.SignalExecutionRequest.Correlation
-	50, // 44: flowkeep.v1.SignalExecutionRequest.payload:type_name -> google.protobuf.Struct
-	54, // 45: flowkeep.v1.SignalExecutionResponse.execution:type_name -> flowkeep.v1.Execution
-	37, // 46: flowkeep.v1.WatchExecutionResponse.events:type_name -> flowkeep.v1.EventBatch
-	38, // 47: flowkeep.v1.WatchExecutionResponse.bookmark:type_name -> flowkeep.v1.Bookmark
-	39, // 48: flowkeep.v1.WatchExecutionResponse.snapshot:type_name -> flowkeep.v1.Snapshot
-	40, // 49: flowkeep.v1.WatchExecutionResponse.output:type_name -> flowkeep.v1.StepOutput
-	60, // 50: flowkeep.v1.EventBatch.events:type_name -> flowkeep.v1.ExecutionEvent
-	54, // 51: flowkeep.v1.Snapshot.execution:type_name -> flowkeep.v1.Execution
-	4,  // 52: flowkeep.v1.BatchExecuteResponse.Result.response:type_name -> flowkeep.v1.ExecuteResponse
-	61, // 53: flowkeep.v1.BatchExecuteResponse.Result.error:type_name -> google.rpc.Status
-	50, // 54: flowkeep.v1.RetryRequest.EditedInput.input:type_name -> google.protobuf.Struct
-	62, // 55: flowkeep.v1.RetryRequest.SkippedStep.output:type_name -> google.protobuf.Value
-	62, // 56: flowkeep.v1.ForkExecutionRequest.GivenOutput.output:type_name -> google.protobuf.Value
-	1,  // 57: flowkeep.v1.ForkExecutionResponse.Check.kind:type_name -> flowkeep.v1.ForkExecutionResponse.Check.Kind
-	2,  // 58: flowkeep.v1.CancelResponse.StepReceipt.effect:type_name -> flowkeep.v1.CancelResponse.StepReceipt.Effect
-	57, // 59: flowkeep.v1.CancelResponse.StepReceipt.state:type_name -> flowkeep.v1.StepExecution.State
-	3,  // 60: flowkeep.v1.ExecutionService.Execute:input_type -> flowkeep.v1.ExecuteRequest
-	5,  // 61: flowkeep.v1.ExecutionService.BatchExecute:input_type -> flowkeep.v1.BatchExecuteRequest
-	7,  // 62: flowkeep.v1.ExecutionService.GetExecution:input_type -> flowkeep.v1.GetExecutionRequest
-	9,  // 63: flowkeep.v1.ExecutionService.ListExecutions:input_type -> flowkeep.v1.ListExecutionsRequest
-	13, // 64: flowkeep.v1.ExecutionService.ListSteps:input_type -> flowkeep.v1.ListStepsRequest
-	15, // 65: flowkeep.v1.ExecutionService.GetStep:input_type -> flowkeep.v1.GetStepRequest
-	63, // 66: flowkeep.v1.ExecutionService.CompareExecutions:input_type -> flowkeep.v1.CompareExecutionsRequest
-	64, // 67: flowkeep.v1.ExecutionService.ExplainExecution:input_type -> flowkeep.v1.ExplainExecutionRequest
-	65, // 68: flowkeep.v1.ExecutionService.ExplainQueue:input_type -> flowkeep.v1.ExplainQueueRequest
-	17, // 69: flowkeep.v1.ExecutionService.Cancel:input_type -> flowkeep.v1.CancelRequest
-	23, // 70: flowkeep.v1.ExecutionService.Pause:input_type -> flowkeep.v1.PauseRequest
-	25, // 71: flowkeep.v1.ExecutionService.Resume:input_type -> flowkeep.v1.ResumeRequest
-	27, // 72: flowkeep.v1.ExecutionService.SetBreakpoints:input_type -> flowkeep.v1.SetBreakpointsRequest
-	29, // 73: flowkeep.v1.ExecutionService.EditStepInput:input_type -> flowkeep.v1.EditStepInputRequest
-	31, // 74: flowkeep.v1.ExecutionService.Terminate:input_type -> flowkeep.v1.TerminateRequest
-	33, // 75: flowkeep.v1.ExecutionService.SignalExecution:input_type -> flowkeep.v1.SignalExecutionRequest
-	18, // 76: flowkeep.v1.ExecutionService.Retry:input_type -> flowkeep.v1.RetryRequest
-	20, // 77: flowkeep.v1.ExecutionService.ForkExecution:input_type -> flowkeep.v1.ForkExecutionRequest
-	66, // 78: flowkeep.v1.ExecutionService.TestStep:input_type -> flowkeep.v1.TestStepRequest
-	35, // 79: flowkeep.v1.ExecutionService.WatchExecution:input_type -> flowkeep.v1.WatchExecutionRequest
-	4,  // 80: flowkeep.v1.ExecutionService.Execute:output_type -> flowkeep.v1.ExecuteResponse
-	6,  // 81: flowkeep.v1.ExecutionService.BatchExecute:output_type -> flowkeep.v1.BatchExecuteResponse
-	8,  // 82: flowkeep.v1.ExecutionService.GetExecution:output_type -> flowkeep.v1.GetExecutionResponse
-	12, // 83: flowkeep.v1.ExecutionService.ListExecutions:output_type -> flowkeep.v1.ListExecutionsResponse
-	14, // 84: flowkeep.v1.ExecutionService.ListSteps:output_type -> flowkeep.v1.ListStepsResponse
-	16, // 85: flowkeep.v1.ExecutionService.GetStep:output_type -> flowkeep.v1.GetStepResponse
-	67, // 86: flowkeep.v1.ExecutionService.CompareExecutions:output_type -> flowkeep.v1.CompareExecutionsResponse
-	68, // 87: flowkeep.v1.ExecutionService.ExplainExecution:output_type -> flowkeep.v1.ExplainExecutionResponse
-	69, // 88: flowkeep.v1.ExecutionService.ExplainQueue:output_type -> flowkeep.v1.ExplainQueueResponse
-	22, // 89: flowkeep.v1.ExecutionService.Cancel:output_type -> flowkeep.v1.CancelResponse
-	24, // 90: flowkeep.v1.ExecutionService.Pause:output_type -> flowkeep.v1.PauseResponse
-	26, // 91: flowkeep.v1.ExecutionService.Resume:output_type -> flowkeep.v1.ResumeResponse
-	28, // 92: flowkeep.v1.ExecutionService.SetBreakpoints:output_type -> flowkeep.v1.SetBreakpointsResponse
-	30, // 93: flowkeep.v1.ExecutionService.EditStepInput:output_type -> flowkeep.v1.EditStepInputResponse
-	32, // 94: flowkeep.v1.ExecutionService.Terminate:output_type -> flowkeep.v1.TerminateResponse
-	34, // 95: flowkeep.v1.ExecutionService.SignalExecution:output_type -> flowkeep.v1.SignalExecutionResponse
-	19, // 96: flowkeep.v1.ExecutionService.Retry:output_type -> flowkeep.v1.RetryResponse
-	21, // 97: flowkeep.v1.ExecutionService.ForkExecution:output_type -> flowkeep.v1.ForkExecutionResponse
-	70, // 98: flowkeep.v1.ExecutionService.TestStep:output_type -> flowkeep.v1.TestStepResponse
-	36, // 99: flowkeep.v1.ExecutionService.WatchExecution:output_type -> flowkeep.v1.WatchExecutionResponse
-	80, // [80:100] is the sub-list for method output_type
-	60, // [60:80] is the sub-list for method input_type
-	60, // [60:60] is the sub-list for extension type_name
-	60, // [60:60] is the sub-list for extension extendee
-	0,  // [0:60] is the sub-list for field type_name
+	58, // 18: flowkeep.v1.TimeRange.start_time:type_name -> google.protobuf.Timestamp
+	58, // 19: flowkeep.v1.TimeRange.end_time:type_name -> google.protobuf.Timestamp
+	56, // 20: flowkeep.v1.ListExecutionsResponse.executions:type_name -> flowkeep.v1.Execution
+	59, // 21: flowkeep.v1.ListStepsRequest.states:type_name -> flowkeep.v1.StepExecution.State
+	60, // 22: flowkeep.v1.ListStepsRequest.view:type_name -> flowkeep.v1.StepView
+	61, // 23: flowkeep.v1.ListStepsResponse.steps:type_name -> flowkeep.v1.StepExecution
+	61, // 24: flowkeep.v1.GetStepResponse.step:type_name -> flowkeep.v1.StepExecution
+	53, // 25: flowkeep.v1.RetryRequest.timeout:type_name -> google.protobuf.Duration
+	46, // 26: flowkeep.v1.RetryRequest.edit:type_name -> flowkeep.v1.RetryRequest.EditedInput
+	47, // 27: flowkeep.v1.RetryRequest.skip:type_name -> flowkeep.v1.RetryRequest.SkippedStep
+	56, // 28: flowkeep.v1.RetryResponse.execution:type_name -> flowkeep.v1.Execution
+	52, // 29: flowkeep.v1.ForkExecutionRequest.input:type_name -> google.protobuf.Struct
+	52, // 30: flowkeep.v1.ForkExecutionRequest.vars:type_name -> google.protobuf.Struct
+	48, // 31: flowkeep.v1.ForkExecutionRequest.outputs:type_name -> flowkeep.v1.ForkExecutionRequest.GivenOutput
+	56, // 32: flowkeep.v1.ForkExecutionResponse.execution:type_name -> flowkeep.v1.Execution
+	49, // 33: flowkeep.v1.ForkExecutionResponse.checks:type_name -> flowkeep.v1.ForkExecutionResponse.Check
+	56, // 34: flowkeep.v1.CancelResponse.execution:type_name -> flowkeep.v1.Execution
+	50, // 35: flowkeep.v1.CancelResponse.steps:type_name -> flowkeep.v1.CancelResponse.StepReceipt
+	56, // 36: flowkeep.v1.PauseResponse.execution:type_name -> flowkeep.v1.Execution
+	56, // 37: flowkeep.v1.ResumeResponse.execution:type_name -> flowkeep.v1.Execution
+	55, // 38: flowkeep.v1.SetBreakpointsRequest.breakpoints:type_name -> flowkeep.v1.Breakpoint
+	56, // 39: flowkeep.v1.SetBreakpointsResponse.execution:type_name -> flowkeep.v1.Execution
+	52, // 40: flowkeep.v1.EditStepInputRequest.input:type_name -> google.protobuf.Struct
+	56, // 41: flowkeep.v1.EditStepInputResponse.execution:type_name -> flowkeep.v1.Execution
+	56, // 42: flowkeep.v1.TerminateResponse.execution:type_name -> flowkeep.v1.Execution
+	51, // 43: flowkeep.v1.SignalExecutionRequest.correlation:type_name -> flowkeep.v1.SignalExecutionRequest.Correlation
+	52, // 44: flowkeep.v1.SignalExecutionRequest.payload:type_name -> google.protobuf.Struct
+	56, // 45: flowkeep.v1.SignalExecutionResponse.execution:type_name -> flowkeep.v1.Execution
+	3,  // 46: flowkeep.v1.SignalWithStartRequest.start:type_name -> flowkeep.v1.ExecuteRequest
+	52, // 47: flowkeep.v1.SignalWithStartRequest.payload:type_name -> google.protobuf.Struct
+	56, // 48: flowkeep.v1.SignalWithStartResponse.execution:type_name -> flowkeep.v1.Execution
+	39, // 49: flowkeep.v1.WatchExecutionResponse.events:type_name -> flowkeep.v1.EventBatch
+	40, // 50: flowkeep.v1.WatchExecutionResponse.bookmark:type_name -> flowkeep.v1.Bookmark
+	41, // 51: flowkeep.v1.WatchExecutionResponse.snapshot:type_name -> flowkeep.v1.Snapshot
+	42, // 52: flowkeep.v1.WatchExecutionResponse.output:type_name -> flowkeep.v1.StepOutput
+	62, // 53: flowkeep.v1.EventBatch.events:type_name -> flowkeep.v1.ExecutionEvent
+	56, // 54: flowkeep.v1.Snapshot.execution:type_name -> flowkeep.v1.Execution
+	4,  // 55: flowkeep.v1.BatchExecuteResponse.Result.response:type_name -> flowkeep.v1.ExecuteResponse
+	63, // 56: flowkeep.v1.BatchExecuteResponse.Result.error:type_name -> google.rpc.Status
+	52, // 57: flowkeep.v1.RetryRequest.EditedInput.input:type_name -> google.protobuf.Struct
+	64, // 58: flowkeep.v1.RetryRequest.SkippedStep.output:type_name -> google.protobuf.Value
+	64, // 59: flowkeep.v1.ForkExecutionRequest.GivenOutput.output:type_name -> google.protobuf.Value
+	1,  // 60: flowkeep.v1.ForkExecutionResponse.Check.kind:type_name -> flowkeep.v1.ForkExecutionResponse.Check.Kind
+	2,  // 61: flowkeep.v1.CancelResponse.StepReceipt.effect:type_name -> flowkeep.v1.CancelResponse.StepReceipt.Effect
+	59, // 62: flowkeep.v1.CancelResponse.StepReceipt.state:type_name -> flowkeep.v1.StepExecution.State
+	3,  // 63: flowkeep.v1.ExecutionService.Execute:input_type -> flowkeep.v1.ExecuteRequest
+	5,  // 64: flowkeep.v1.ExecutionService.BatchExecute:input_type -> flowkeep.v1.BatchExecuteRequest
+	7,  // 65: flowkeep.v1.ExecutionService.GetExecution:input_type -> flowkeep.v1.GetExecutionRequest
+	9,  // 66: flowkeep.v1.ExecutionService.ListExecutions:input_type -> flowkeep.v1.ListExecutionsRequest
+	13, // 67: flowkeep.v1.ExecutionService.ListSteps:input_type -> flowkeep.v1.ListStepsRequest
+	15, // 68: flowkeep.v1.ExecutionService.GetStep:input_type -> flowkeep.v1.GetStepRequest
+	65, // 69: flowkeep.v1.ExecutionService.CompareExecutions:input_type -> flowkeep.v1.CompareExecutionsRequest
+	66, // 70: flowkeep.v1.ExecutionService.ExplainExecution:input_type -> flowkeep.v1.ExplainExecutionRequest
+	67, // 71: flowkeep.v1.ExecutionService.ExplainQueue:input_type -> flowkeep.v1.ExplainQueueRequest
+	17, // 72: flowkeep.v1.ExecutionService.Cancel:input_type -> flowkeep.v1.CancelRequest
+	23, // 73: flowkeep.v1.ExecutionService.Pause:input_type -> flowkeep.v1.PauseRequest
+	25, // 74: flowkeep.v1.ExecutionService.Resume:input_type -> flowkeep.v1.ResumeRequest
+	27, // 75: flowkeep.v1.ExecutionService.SetBreakpoints:input_type -> flowkeep.v1.SetBreakpointsRequest
+	29, // 76: flowkeep.v1.ExecutionService.EditStepInput:input_type -> flowkeep.v1.EditStepInputRequest
+	31, // 77: flowkeep.v1.ExecutionService.Terminate:input_type -> flowkeep.v1.TerminateRequest
+	33, // 78: flowkeep.v1.ExecutionService.SignalExecution:input_type -> flowkeep.v1.SignalExecutionRequest
+	35, // 79: flowkeep.v1.ExecutionService.SignalWithStart:input_type -> flowkeep.v1.SignalWithStartRequest
+	18, // 80: flowkeep.v1.ExecutionService.Retry:input_type -> flowkeep.v1.RetryRequest
+	20, // 81: flowkeep.v1.ExecutionService.ForkExecution:input_type -> flowkeep.v1.ForkExecutionRequest
+	68, // 82: flowkeep.v1.ExecutionService.TestStep:input_type -> flowkeep.v1.TestStepRequest
+	37, // 83: flowkeep.v1.ExecutionService.WatchExecution:input_type -> flowkeep.v1.WatchExecutionRequest
+	4,  // 84: flowkeep.v1.ExecutionService.Execute:output_type -> flowkeep.v1.ExecuteResponse
+	6,  // 85: flowkeep.v1.ExecutionService.BatchExecute:output_type -> flowkeep.v1.BatchExecuteResponse
+	8,  // 86: flowkeep.v1.ExecutionService.GetExecution:output_type -> flowkeep.v1.GetExecutionResponse
+	12, // 87: flowkeep.v1.ExecutionService.ListExecutions:output_type -> flowkeep.v1.ListExecutionsResponse
+	14, // 88: flowkeep.v1.ExecutionService.ListSteps:output_type -> flowkeep.v1.ListStepsResponse
+	16, // 89: flowkeep.v1.ExecutionService.GetStep:output_type -> flowkeep.v1.GetStepResponse
+	69, // 90: flowkeep.v1.ExecutionService.CompareExecutions:output_type -> flowkeep.v1.CompareExecutionsResponse
+	70, // 91: flowkeep.v1.ExecutionService.ExplainExecution:output_type -> flowkeep.v1.ExplainExecutionResponse
+	71, // 92: flowkeep.v1.ExecutionService.ExplainQueue:output_type -> flowkeep.v1.ExplainQueueResponse
+	22, // 93: flowkeep.v1.ExecutionService.Cancel:output_type -> flowkeep.v1.CancelResponse
+	24, // 94: flowkeep.v1.ExecutionService.Pause:output_type -> flowkeep.v1.PauseResponse
+	26, // 95: flowkeep.v1.ExecutionService.Resume:output_type -> flowkeep.v1.ResumeResponse
+	28, // 96: flowkeep.v1.ExecutionService.SetBreakpoints:output_type -> flowkeep.v1.SetBreakpointsResponse
+	30, // 97: flowkeep.v1.ExecutionService.EditStepInput:output_type -> flowkeep.v1.EditStepInputResponse
+	32, // 98: flowkeep.v1.ExecutionService.Terminate:output_type -> flowkeep.v1.TerminateResponse
+	34, // 99: flowkeep.v1.ExecutionService.SignalExecution:output_type -> flowkeep.v1.SignalExecutionResponse
+	36, // 100: flowkeep.v1.ExecutionService.SignalWithStart:output_type -> flowkeep.v1.SignalWithStartResponse
+	19, // 101: flowkeep.v1.ExecutionService.Retry:output_type -> flowkeep.v1.RetryResponse
+	21, // 102: flowkeep.v1.ExecutionService.ForkExecution:output_type -> flowkeep.v1.ForkExecutionResponse
+	72, // 103: flowkeep.v1.ExecutionService.TestStep:output_type -> flowkeep.v1.TestStepResponse
+	38, // 104: flowkeep.v1.ExecutionService.WatchExecution:output_type -> flowkeep.v1.WatchExecutionResponse
+	84, // [84:105] is the sub-list for method output_type
+	63, // [63:84] is the sub-list for method input_type
+	63, // [63:63] is the sub-list for extension type_name
+	63, // [63:63] is the sub-list for extension extendee
+	0,  // [0:63] is the sub-list for field type_name
 }
 
 func init() { file_flowkeep_v1_execution_service_proto_init() }
@@ -3944,13 +4105,13 @@ func file_flowkeep_v1_execution_service_proto_init() {
 		(*SignalExecutionRequest_ExecutionId)(nil),
 		(*SignalExecutionRequest_Correlation_)(nil),
 	}
-	file_flowkeep_v1_execution_service_proto_msgTypes[33].OneofWrappers = []any{
+	file_flowkeep_v1_execution_service_proto_msgTypes[35].OneofWrappers = []any{
 		(*WatchExecutionResponse_Events)(nil),
 		(*WatchExecutionResponse_Bookmark)(nil),
 		(*WatchExecutionResponse_Snapshot)(nil),
 		(*WatchExecutionResponse_Output)(nil),
 	}
-	file_flowkeep_v1_execution_service_proto_msgTypes[39].OneofWrappers = []any{
+	file_flowkeep_v1_execution_service_proto_msgTypes[41].OneofWrappers = []any{
 		(*BatchExecuteResponse_Result_Response)(nil),
 		(*BatchExecuteResponse_Result_Error)(nil),
 	}
@@ -3960,7 +4121,7 @@ func file_flowkeep_v1_execution_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_flowkeep_v1_execution_service_proto_rawDesc), len(file_flowkeep_v1_execution_service_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   47,
+			NumMessages:   49,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

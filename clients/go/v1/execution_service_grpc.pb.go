@@ -35,6 +35,7 @@ const (
 	ExecutionService_EditStepInput_FullMethodName     = "/flowkeep.v1.ExecutionService/EditStepInput"
 	ExecutionService_Terminate_FullMethodName         = "/flowkeep.v1.ExecutionService/Terminate"
 	ExecutionService_SignalExecution_FullMethodName   = "/flowkeep.v1.ExecutionService/SignalExecution"
+	ExecutionService_SignalWithStart_FullMethodName   = "/flowkeep.v1.ExecutionService/SignalWithStart"
 	ExecutionService_Retry_FullMethodName             = "/flowkeep.v1.ExecutionService/Retry"
 	ExecutionService_ForkExecution_FullMethodName     = "/flowkeep.v1.ExecutionService/ForkExecution"
 	ExecutionService_TestStep_FullMethodName          = "/flowkeep.v1.ExecutionService/TestStep"
@@ -109,6 +110,17 @@ type ExecutionServiceClient interface {
 	// RESOURCE_EXHAUSTED, SIGNALS_FULL. One that has ended answers FAILED_PRECONDITION, EXECUTION_FINISHED, and one that is
 	// being cancelled EXECUTION_STATE.
 	SignalExecution(ctx context.Context, in *SignalExecutionRequest, opts ...grpc.CallOption) (*SignalExecutionResponse, error)
+	// Sends a signal to the one execution of a workflow with a correlation id that has not ended, or, where there is none,
+	// starts one and sends it the signal, in one commit: the signal is there before its first step begins. Of any number of
+	// calls at once, on any servers, one starts the execution and all others signal it. Executions that `Execute` starts
+	// are not kept from having the same correlation id: with several that have not ended, FAILED_PRECONDITION,
+	// CORRELATION_AMBIGUOUS. Only executions that the caller may see count. What is wrong with `start` is told whether or not
+	// one is to be started. A payload is judged as by SignalExecution; that of a signal with which an execution starts, by
+	// the step that takes it. An execution that is being cancelled takes no signal and has not ended: FAILED_PRECONDITION,
+	// EXECUTION_STATE; try again when it has ended. Beyond the signals that an execution keeps, RESOURCE_EXHAUSTED,
+	// SIGNALS_FULL; where one ends again and again just before it is signalled, ABORTED, CONFLICT. Needs the permission
+	// `executions.signal`, too.
+	SignalWithStart(ctx context.Context, in *SignalWithStartRequest, opts ...grpc.CallOption) (*SignalWithStartResponse, error)
 	// Lets an execution that has ended FAILED, TIMED_OUT or CANCELLED go on in place, in another run: from what failed,
 	// keeping what is done. Steps that completed or were skipped never run again, and neither does one whose failure others
 	// went on with; of a `for_each` only the items that are not done go on, with the list as it was. One step may be given
@@ -311,6 +323,16 @@ func (c *executionServiceClient) SignalExecution(ctx context.Context, in *Signal
 	return out, nil
 }
 
+func (c *executionServiceClient) SignalWithStart(ctx context.Context, in *SignalWithStartRequest, opts ...grpc.CallOption) (*SignalWithStartResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SignalWithStartResponse)
+	err := c.cc.Invoke(ctx, ExecutionService_SignalWithStart_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *executionServiceClient) Retry(ctx context.Context, in *RetryRequest, opts ...grpc.CallOption) (*RetryResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RetryResponse)
@@ -428,6 +450,17 @@ type ExecutionServiceServer interface {
 	// RESOURCE_EXHAUSTED, SIGNALS_FULL. One that has ended answers FAILED_PRECONDITION, EXECUTION_FINISHED, and one that is
 	// being cancelled EXECUTION_STATE.
 	SignalExecution(context.Context, *SignalExecutionRequest) (*SignalExecutionResponse, error)
+	// Sends a signal to the one execution of a workflow with a correlation id that has not ended, or, where there is none,
+	// starts one and sends it the signal, in one commit: the signal is there before its first step begins. Of any number of
+	// calls at once, on any servers, one starts the execution and all others signal it. Executions that `Execute` starts
+	// are not kept from having the same correlation id: with several that have not ended, FAILED_PRECONDITION,
+	// CORRELATION_AMBIGUOUS. Only executions that the caller may see count. What is wrong with `start` is told whether or not
+	// one is to be started. A payload is judged as by SignalExecution; that of a signal with which an execution starts, by
+	// the step that takes it. An execution that is being cancelled takes no signal and has not ended: FAILED_PRECONDITION,
+	// EXECUTION_STATE; try again when it has ended. Beyond the signals that an execution keeps, RESOURCE_EXHAUSTED,
+	// SIGNALS_FULL; where one ends again and again just before it is signalled, ABORTED, CONFLICT. Needs the permission
+	// `executions.signal`, too.
+	SignalWithStart(context.Context, *SignalWithStartRequest) (*SignalWithStartResponse, error)
 	// Lets an execution that has ended FAILED, TIMED_OUT or CANCELLED go on in place, in another run: from what failed,
 	// keeping what is done. Steps that completed or were skipped never run again, and neither does one whose failure others
 	// went on with; of a `for_each` only the items that are not done go on, with the list as it was. One step may be given
@@ -517,6 +550,9 @@ func (UnimplementedExecutionServiceServer) Terminate(context.Context, *Terminate
 }
 func (UnimplementedExecutionServiceServer) SignalExecution(context.Context, *SignalExecutionRequest) (*SignalExecutionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SignalExecution not implemented")
+}
+func (UnimplementedExecutionServiceServer) SignalWithStart(context.Context, *SignalWithStartRequest) (*SignalWithStartResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SignalWithStart not implemented")
 }
 func (UnimplementedExecutionServiceServer) Retry(context.Context, *RetryRequest) (*RetryResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Retry not implemented")
@@ -839,6 +875,24 @@ func _ExecutionService_SignalExecution_Handler(srv interface{}, ctx context.Cont
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ExecutionService_SignalWithStart_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SignalWithStartRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ExecutionServiceServer).SignalWithStart(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ExecutionService_SignalWithStart_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ExecutionServiceServer).SignalWithStart(ctx, req.(*SignalWithStartRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ExecutionService_Retry_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(RetryRequest)
 	if err := dec(in); err != nil {
@@ -974,6 +1028,10 @@ var ExecutionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SignalExecution",
 			Handler:    _ExecutionService_SignalExecution_Handler,
+		},
+		{
+			MethodName: "SignalWithStart",
+			Handler:    _ExecutionService_SignalWithStart_Handler,
 		},
 		{
 			MethodName: "Retry",

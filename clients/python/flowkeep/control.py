@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Unpack
 
 from flowkeep.arguments import flag, text
 from flowkeep.connection import Connection
@@ -12,11 +12,13 @@ from flowkeep.payload import Input, to_struct
 from flowkeep.requests import (
     Breakpoints,
     RequestId,
+    StartOptions,
     breakpoint_messages,
     fork_request,
     request_text,
     retry_request,
     signal_request,
+    signal_with_start_request,
 )
 from flowkeep.v1 import execution_service_pb2 as pb
 from flowkeep.v1.execution_pb2 import Execution
@@ -137,6 +139,29 @@ class ControlCalls(Connection):
             execution_id, name, payload, workflow=workflow, correlation_id=correlation_id, request_id=request_id
         )
         return await self._call(self._executions.SignalExecution, request)
+
+    async def signal_with_start(
+        self,
+        workflow: str,
+        correlation_id: str,
+        name: str,
+        payload: Input | None = None,
+        *,
+        input: Input | None = None,
+        request_id: RequestId = None,
+        **options: Unpack[StartOptions],
+    ) -> pb.SignalWithStartResponse:
+        """Send a signal to the execution of a workflow with a correlation id that has not ended, or start it with one.
+
+        The response has the execution, the id of the signal, and whether this call started it: with the `input` and
+        the `options` that `flowkeep.requests.execute_request` describes. Of any number of calls at once one starts an
+        execution; sent once, however often it is tried. Raises NotFoundError, FailedPreconditionError
+        (CORRELATION_AMBIGUOUS, EXECUTION_STATE), InvalidArgumentError, and ResourceExhaustedError (SIGNALS_FULL).
+        """
+        request = signal_with_start_request(
+            workflow, correlation_id, name, payload, input=input, request_id=request_id, **options
+        )
+        return await self._call(self._executions.SignalWithStart, request)
 
     async def retry(
         self,

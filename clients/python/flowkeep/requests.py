@@ -23,6 +23,7 @@ from flowkeep.v1.execution_service_pb2 import (
     ListStepsRequest,
     RetryRequest,
     SignalExecutionRequest,
+    SignalWithStartRequest,
     TimeRange,
 )
 
@@ -45,20 +46,25 @@ RequestId: TypeAlias = str | uuid.UUID | None
 """Id of a request that changes something; without one the client makes it."""
 
 
-class ExecuteOptions(TypedDict, total=False):
-    """How a workflow is executed, beside its input; `execute_request` says what each option means."""
+class StartOptions(TypedDict, total=False):
+    """How an execution is started, beside its input; `execute_request` says what each option means."""
 
     revision: int
-    request_id: RequestId
     tags: Iterable[str]
     labels: Mapping[str, str] | None
     priority: int | None
-    correlation_id: str
     start_delay: Span | None
     timeout: Span | None
+    breakpoints: Breakpoints
+
+
+class ExecuteOptions(StartOptions, total=False):
+    """How a workflow is executed, beside its input; `execute_request` says what each option means."""
+
+    request_id: RequestId
+    correlation_id: str
     wait: bool
     view: ExecutionView.ValueType
-    breakpoints: Breakpoints
 
 
 class ForkOptions(TypedDict, total=False):
@@ -194,6 +200,27 @@ def signal_request(
         request.correlation.workflow = text("workflow", workflow)
         request.correlation.correlation_id = text("correlation_id", correlation_id)
     return request
+
+
+def signal_with_start_request(
+    workflow: str | uuid.UUID,
+    correlation_id: str,
+    name: str,
+    payload: Input | None = None,
+    *,
+    input: Input | None = None,
+    request_id: RequestId = None,
+    **options: Unpack[StartOptions],
+) -> SignalWithStartRequest:
+    """Return a request of SignalWithStart; `options` and `input` are those of `execute_request`."""
+    start = execute_request(workflow, input, correlation_id=correlation_id, **options)
+    start.ClearField("request_id")  # the request as a whole has one
+    return SignalWithStartRequest(
+        start=start,
+        name=text("name", name),
+        payload=to_struct({} if payload is None else payload, "payload"),
+        request_id=request_text(request_id),
+    )
 
 
 def retry_request(

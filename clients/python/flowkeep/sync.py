@@ -135,6 +135,7 @@ class Client:
     edit_step_input = _blocking(client.Client.edit_step_input)
     terminate = _blocking(client.Client.terminate)
     signal = _blocking(client.Client.signal)
+    signal_with_start = _blocking(client.Client.signal_with_start)
     retry = _blocking(client.Client.retry)
     fork = _blocking(client.Client.fork)
     start_bulk = _blocking(client.Client.start_bulk)

@@ -3,10 +3,22 @@
 import { given } from "./answer.js";
 import type { Connection } from "./connection.js";
 import type { Execution } from "./gen/flowkeep/v1/execution_pb.js";
-import type { CancelResponse, ForkExecutionResponse, SignalExecutionResponse } from "./gen/flowkeep/v1/execution_service_pb.js";
+import type {
+  CancelResponse,
+  ForkExecutionResponse,
+  SignalExecutionResponse,
+  SignalWithStartResponse,
+} from "./gen/flowkeep/v1/execution_service_pb.js";
 import { NotificationCalls } from "./notifications.js";
 import { type Input, toStruct } from "./payload.js";
-import { type ChangeOptions, type ForkOptions, forkRequest, requestId } from "./requests.js";
+import {
+  type ChangeOptions,
+  type ForkOptions,
+  forkRequest,
+  requestId,
+  type SignalStartOptions,
+  signalWithStartRequest,
+} from "./requests.js";
 
 /** What is done with executions that run. */
 export class ControlCalls extends NotificationCalls {
@@ -134,6 +146,25 @@ export class ControlCalls extends NotificationCalls {
     const request = { target: meant, name, payload: toStruct(payload, "payload"), requestId: requestId(options) };
     const { executions } = this.#connection;
     return this.#connection.call((attempt) => executions.signalExecution(request, attempt), options);
+  }
+
+  /**
+   * Sends a signal to the execution of a workflow with a correlation id that has not ended, or starts one with it; the
+   * response says whether it `started`. Of any number of calls at once one starts an execution; sent once, however often
+   * it is tried.
+   *
+   * Throws NotFoundError, FailedPreconditionError (CORRELATION_AMBIGUOUS, EXECUTION_STATE), InvalidArgumentError,
+   * ResourceExhaustedError (SIGNALS_FULL).
+   */
+  async signalWithStart(
+    target: { readonly workflow: string; readonly correlationId: string },
+    name: string,
+    payload: Input = {},
+    options: SignalStartOptions = {},
+  ): Promise<SignalWithStartResponse> {
+    const request = signalWithStartRequest(target.workflow, target.correlationId, name, payload, options);
+    const { executions } = this.#connection;
+    return this.#connection.call((attempt) => executions.signalWithStart(request, attempt), options);
   }
 
   /**

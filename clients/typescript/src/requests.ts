@@ -17,6 +17,8 @@ import {
   type ListExecutionsRequest_Order,
   type RetryRequest,
   RetryRequestSchema,
+  type SignalWithStartRequest,
+  SignalWithStartRequestSchema,
   type TimeRange,
   TimeRangeSchema,
 } from "./gen/flowkeep/v1/execution_service_pb.js";
@@ -54,6 +56,12 @@ export interface ExecuteOptions extends ChangeOptions {
   readonly wait?: boolean | undefined;
   /** How much of the execution is returned; by default BASIC, with `wait` together with the result. */
   readonly view?: ExecutionView | undefined;
+}
+
+/** How an execution is started where none has not ended: with its `input`, and otherwise as by `execute`. */
+export interface SignalStartOptions extends Omit<ExecuteOptions, "correlationId" | "wait" | "view"> {
+  /** Input of the execution, where it is started. */
+  readonly input?: Input | undefined;
 }
 
 /** How an execution goes on after its end. */
@@ -142,6 +150,24 @@ export function executeRequest(workflow: string, input?: Input, options: Execute
     request.timeout = named("timeout", options.timeout);
   }
   return request;
+}
+
+/** Returns a request of SignalWithStart. It always has a request id, so that sending it again sends nothing twice. */
+export function signalWithStartRequest(
+  workflow: string,
+  correlationId: string,
+  name: string,
+  payload: Input,
+  options: SignalStartOptions,
+): SignalWithStartRequest {
+  const start = executeRequest(workflow, options.input, { ...options, correlationId });
+  start.requestId = ""; // the request as a whole has one
+  return create(SignalWithStartRequestSchema, {
+    start,
+    name,
+    payload: toStruct(payload, "payload"),
+    requestId: requestId(options),
+  });
 }
 
 /** Returns a request id as it is sent: the given one, or one that nobody else has. */

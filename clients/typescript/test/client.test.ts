@@ -96,6 +96,20 @@ test("the same request id starts nothing twice", async () => {
   await assert.rejects(client.execute(name, { name: "else" }, { requestId }), AlreadyExistsError);
 });
 
+test("a signal starts the execution that it is for, once", async () => {
+  const workflow = await made({ id: "paid", handler: "wait_signal", params: { name: "paid" } });
+  const target = { workflow, correlationId: "A-17" };
+  const options = { requestId: randomUUID(), input: { item: "book" }, tags: ["ts"] };
+  const [first, second] = [
+    await client.signalWithStart(target, "paid", { amount: 12 }, options),
+    await client.signalWithStart(target, "paid", { amount: 12 }, options),
+  ];
+  assert.deepEqual([first.started, second.started], [true, false]);
+  assert.equal(first.signalId, second.signalId);
+  const result = (await client.result(first.execution?.executionId ?? "")) as { payload: unknown };
+  assert.deepEqual(result.payload, { amount: 12 });
+});
+
 test("an execution that fails says why", async () => {
   const name = await made({ id: "broken", handler: "transform", params: { expression: "1 / 0" } });
   await assert.rejects(client.run(name), (error) => {

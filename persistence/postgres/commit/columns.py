@@ -13,7 +13,6 @@ from persistence.model import Ending, Event, Execution, Message, Step
 from persistence.people import NewTask, TaskChange, TaskState
 from persistence.postgres.commit.encoding import Column, RowKind
 from persistence.postgres.commit.sharing import SharedPayload
-from persistence.requests import Method
 from persistence.signals import Signal
 from persistence.transition import NewExecution, Transition
 
@@ -78,8 +77,9 @@ EXECUTION = RowKind[Execution](
     Column("lineage", "jsonb", "lineage"),
     Column("pause", "jsonb", "pause"),
     Column("breakpoints", "jsonb", "breakpoints"),
+    Column("signals", "jsonb"),
 )
-"""A new execution."""
+"""A new execution, with the signals that it was sent with its creation, NULL for none."""
 
 INPUT = RowKind[NewExecution](
     Column("org_id", "text", "execution.org"),
@@ -92,7 +92,7 @@ INPUT = RowKind[NewExecution](
 REQUEST = RowKind[NewExecution](
     Column("org_id", "text", "execution.org"),
     Column("request_id", "text", "execution.request_id"),
-    Column("method", "text", lambda new: Method.EXECUTE),
+    Column("method", "text", "method"),
     Column("execution_id", "uuid", "execution.id"),
     Column("content_hash", "bytea", "content_hash"),
     Column("create_time", "timestamptz", "execution.create_time"),

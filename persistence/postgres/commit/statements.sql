@@ -30,7 +30,7 @@ FOR KEY SHARE OF r;
 INSERT INTO executions (org_id, id, owner, workflow_id, workflow_name, revision, state, create_time, timeout, priority, tags, labels,
     correlation_id, request_id, scheduled_time, start_time, end_time, deadline_time, progress, steps_total,
     steps_completed, steps_failed, steps_skipped, steps_running, steps_cancelled, last_seq, result, failure, ending,
-    mail, incarnation, epoch, wake_time, bytes, run, lineage, pause, breakpoints)
+    mail, incarnation, epoch, wake_time, bytes, run, lineage, pause, breakpoints, signals)
 SELECT r->>0 AS org_id, (r->>1)::uuid AS id, r->>2 AS owner, (r->>3)::uuid AS workflow_id, r->>4 AS workflow_name,
     (r->>5)::int AS revision, r->>6 AS state, (r->>7)::timestamptz AS create_time, (r->>8)::float8 AS timeout,
     (r->>9)::int AS priority,
@@ -43,7 +43,8 @@ SELECT r->>0 AS org_id, (r->>1)::uuid AS id, r->>2 AS owner, (r->>3)::uuid AS wo
     nullif(r->26, 'null') AS result, nullif(r->27, 'null') AS failure, nullif(r->28, 'null') AS ending,
     (r->>29)::int8 AS mail, (r->>30)::uuid AS incarnation, (r->>31)::int8 AS epoch,
     (r->>32)::timestamptz AS wake_time, (r->>33)::int8 AS bytes, (r->>34)::int AS run,
-    nullif(r->35, 'null') AS lineage, nullif(r->36, 'null') AS pause, nullif(r->37, 'null') AS breakpoints
+    nullif(r->35, 'null') AS lineage, nullif(r->36, 'null') AS pause, nullif(r->37, 'null') AS breakpoints,
+    nullif(r->38, 'null') AS signals
 FROM jsonb_array_elements($1::jsonb) AS r
 ON CONFLICT DO NOTHING RETURNING id;
 
@@ -366,7 +367,7 @@ made AS (
 INSERT INTO executions (org_id, id, owner, workflow_id, workflow_name, revision, state, create_time, timeout, priority, tags, labels,
     correlation_id, request_id, scheduled_time, start_time, end_time, deadline_time, progress, steps_total,
     steps_completed, steps_failed, steps_skipped, steps_running, steps_cancelled, last_seq, result, failure, ending,
-    mail, incarnation, epoch, wake_time, bytes, run, lineage, pause, breakpoints)
+    mail, incarnation, epoch, wake_time, bytes, run, lineage, pause, breakpoints, signals)
 SELECT r->>0 AS org_id, (r->>1)::uuid AS id, r->>2 AS owner, (r->>3)::uuid AS workflow_id, r->>4 AS workflow_name,
     (r->>5)::int AS revision, r->>6 AS state, (r->>7)::timestamptz AS create_time, (r->>8)::float8 AS timeout,
     (r->>9)::int AS priority,
@@ -379,7 +380,8 @@ SELECT r->>0 AS org_id, (r->>1)::uuid AS id, r->>2 AS owner, (r->>3)::uuid AS wo
     nullif(r->26, 'null') AS result, nullif(r->27, 'null') AS failure, nullif(r->28, 'null') AS ending,
     (r->>29)::int8 AS mail, (r->>30)::uuid AS incarnation, (r->>31)::int8 AS epoch,
     (r->>32)::timestamptz AS wake_time, (r->>33)::int8 AS bytes, (r->>34)::int AS run,
-    nullif(r->35, 'null') AS lineage, nullif(r->36, 'null') AS pause, nullif(r->37, 'null') AS breakpoints
+    nullif(r->35, 'null') AS lineage, nullif(r->36, 'null') AS pause, nullif(r->37, 'null') AS breakpoints,
+    nullif(r->38, 'null') AS signals
 FROM jsonb_array_elements($13::jsonb) AS r
 ON CONFLICT DO NOTHING RETURNING id),
 given AS (

@@ -22,11 +22,11 @@ from persistence.postgres.commit.units import (
     missing_payloads,
     part_rows,
 )
-from persistence.postgres.connection import Connection
+from persistence.postgres.connection import Session
 from persistence.transition import CommitResult
 
 
-async def write_stepwise(connection: Connection, units: Sequence[Unit]) -> dict[Unit, Outcome]:
+async def write_stepwise(connection: Session, units: Sequence[Unit]) -> dict[Unit, Outcome]:
     """Write the units in the transaction that has begun, a statement for each table, and return what becomes of each.
 
     Raises PersistenceError when one of them can only be refused, and what the driver raises.
@@ -65,13 +65,13 @@ async def write_stepwise(connection: Connection, units: Sequence[Unit]) -> dict[
     return outcomes
 
 
-async def _advance(connection: Connection, groups: list[Group]) -> set[UUID]:
+async def _advance(connection: Session, groups: list[Group]) -> set[UUID]:
     # In order of ids, so that no two transactions wait for each other.
     changes = [group.row for group in sorted(groups, key=lambda group: group.last.execution_id)]
     return {row[0] for row in await connection.fetch(statements.UPDATE_EXECUTIONS.text, joined(changes))}
 
 
-async def _write_steps(connection: Connection, step_rows: list[bytes]) -> None:
+async def _write_steps(connection: Session, step_rows: list[bytes]) -> None:
     if not step_rows:
         return
     answer = await connection.execute(statements.UPSERT_STEPS.text, joined(step_rows))
@@ -79,7 +79,7 @@ async def _write_steps(connection: Connection, step_rows: list[bytes]) -> None:
         raise PersistenceError("refused: a step has ended and is never overwritten")
 
 
-async def _create(connection: Connection, creations: list[Creation]) -> tuple[dict[Unit, Outcome], list[Creation]]:
+async def _create(connection: Session, creations: list[Creation]) -> tuple[dict[Unit, Outcome], list[Creation]]:
     """Insert what is new; return the outcome of each creation and those whose other rows are to be written."""
     reserved = await _reserve(connection, creations)
     live = await _live_workflows(connection, creations)
@@ -109,7 +109,7 @@ async def _create(connection: Connection, creations: list[Creation]) -> tuple[di
     return outcomes, written
 
 
-async def _live_workflows(connection: Connection, creations: Iterable[Creation]) -> set[WorkflowKey]:
+async def _live_workflows(connection: Session, creations: Iterable[Creation]) -> set[WorkflowKey]:
     """Lock the workflows that are there; after the request ids, as whoever changes one under a request id does."""
     keys = sorted({creation.workflow for creation in creations})
     if not keys:
@@ -118,7 +118,7 @@ async def _live_workflows(connection: Connection, creations: Iterable[Creation])
     return {tuple(row) for row in found}
 
 
-async def _reserve(connection: Connection, creations: list[Creation]) -> dict[Creation, None]:
+async def _reserve(connection: Session, creations: list[Creation]) -> dict[Creation, None]:
     """Take the request ids; return the creations that are new, those without a request id among them."""
     first: dict[tuple[str, str], Creation] = {}
     for creation in creations:
@@ -132,7 +132,7 @@ async def _reserve(connection: Connection, creations: list[Creation]) -> dict[Cr
     return {c: None for c in creations if not c.execution.request_id or c.execution.id in taken}
 
 
-async def _insert(connection: Connection, creations: list[Creation]) -> set[UUID]:
+async def _insert(connection: Session, creations: list[Creation]) -> set[UUID]:
     if not creations:
         return set()
     made = joined(creation.row for creation in creations)

@@ -90,7 +90,8 @@ class Creation(_Item[Created]):
         self.encode(execution.org, execution.id, 0, new.steps, new.events)
         self.new = new
         self.execution = execution
-        self.row = columns.EXECUTION.encode(execution, result=document(new.result))
+        signals = document(columns.signals_document(new.signals)) if new.signals else None
+        self.row = columns.EXECUTION.encode(execution, result=document(new.result), signals=signals)
         self.input_row = columns.INPUT.encode(new)
         if new.tasks:
             self.parts = parts.of_creation(new)

@@ -1582,6 +1582,83 @@ class SignalExecutionResponse(_message.Message):
 Global___SignalExecutionResponse: _TypeAlias = SignalExecutionResponse  # noqa: Y015
 
 @_typing.final
+class SignalWithStartRequest(_message.Message):
+    """Request of SignalWithStart."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    PAYLOAD_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Required. Name of the signal, 1 to 128 characters."""
+    request_id: _builtins.str
+    """Optional. Id of this request, made by the caller; a UUID is advised. The same id with the same content returns the
+    execution of the first call as it is now, and neither starts nor sends anything again; with other content, or of
+    another method, ALREADY_EXISTS, REQUEST_ID_REUSED. It is remembered for at least 30 days and as long as the execution
+    is kept. Without it, a repeated call sends another signal. At most 128 characters.
+    """
+    @_builtins.property
+    def start(self) -> Global___ExecuteRequest:
+        """Required. Which execution is meant, by its `workflow` and `correlation_id`, both of which must be given, and how it is
+        started where there is none. Of one that has not ended nothing else of it counts. `request_id` and `wait` must not be
+        set, and `view` not be FULL.
+        """
+
+    @_builtins.property
+    def payload(self) -> _struct_pb2.Struct:
+        """Optional. What the signal carries. At most 64 KiB as JSON."""
+
+    def __init__(
+        self,
+        *,
+        start: Global___ExecuteRequest | None = ...,
+        name: _builtins.str = ...,
+        payload: _struct_pb2.Struct | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["payload", b"payload", "start", b"start"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "payload", b"payload", "request_id", b"request_id", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignalWithStartRequest: _TypeAlias = SignalWithStartRequest  # noqa: Y015
+
+@_typing.final
+class SignalWithStartResponse(_message.Message):
+    """Response of SignalWithStart."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTION_FIELD_NUMBER: _builtins.int
+    SIGNAL_ID_FIELD_NUMBER: _builtins.int
+    STARTED_FIELD_NUMBER: _builtins.int
+    signal_id: _builtins.str
+    """Id of the signal, by which the history tells it and the step that takes it."""
+    started: _builtins.bool
+    """Whether this call started the execution. False when one had not ended, and when the request id was known."""
+    @_builtins.property
+    def execution(self) -> _execution_pb2.Execution:
+        """The execution after the signal, as in EXECUTION_VIEW_BASIC."""
+
+    def __init__(
+        self,
+        *,
+        execution: _execution_pb2.Execution | None = ...,
+        signal_id: _builtins.str = ...,
+        started: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution", "signal_id", b"signal_id", "started", b"started"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignalWithStartResponse: _TypeAlias = SignalWithStartResponse  # noqa: Y015
+
+@_typing.final
 class WatchExecutionRequest(_message.Message):
     """Request of WatchExecution."""
 

@@ -118,6 +118,11 @@ class ExecutionServiceStub:
                 request_serializer=flowkeep_dot_v1_dot_execution__service__pb2.SignalExecutionRequest.SerializeToString,
                 response_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.SignalExecutionResponse.FromString,
                 _registered_method=True)
+        self.SignalWithStart = channel.unary_unary(
+                '/flowkeep.v1.ExecutionService/SignalWithStart',
+                request_serializer=flowkeep_dot_v1_dot_execution__service__pb2.SignalWithStartRequest.SerializeToString,
+                response_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.SignalWithStartResponse.FromString,
+                _registered_method=True)
         self.Retry = channel.unary_unary(
                 '/flowkeep.v1.ExecutionService/Retry',
                 request_serializer=flowkeep_dot_v1_dot_execution__service__pb2.RetryRequest.SerializeToString,
@@ -286,6 +291,22 @@ class ExecutionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SignalWithStart(self, request, context):
+        """Sends a signal to the one execution of a workflow with a correlation id that has not ended, or, where there is none,
+        starts one and sends it the signal, in one commit: the signal is there before its first step begins. Of any number of
+        calls at once, on any servers, one starts the execution and all others signal it. Executions that `Execute` starts
+        are not kept from having the same correlation id: with several that have not ended, FAILED_PRECONDITION,
+        CORRELATION_AMBIGUOUS. Only executions that the caller may see count. What is wrong with `start` is told whether or not
+        one is to be started. A payload is judged as by SignalExecution; that of a signal with which an execution starts, by
+        the step that takes it. An execution that is being cancelled takes no signal and has not ended: FAILED_PRECONDITION,
+        EXECUTION_STATE; try again when it has ended. Beyond the signals that an execution keeps, RESOURCE_EXHAUSTED,
+        SIGNALS_FULL; where one ends again and again just before it is signalled, ABORTED, CONFLICT. Needs the permission
+        `executions.signal`, too.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Retry(self, request, context):
         """Lets an execution that has ended FAILED, TIMED_OUT or CANCELLED go on in place, in another run: from what failed,
         keeping what is done. Steps that completed or were skipped never run again, and neither does one whose failure others
@@ -420,6 +441,11 @@ def add_ExecutionServiceServicer_to_server(servicer, server):
                     servicer.SignalExecution,
                     request_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.SignalExecutionRequest.FromString,
                     response_serializer=flowkeep_dot_v1_dot_execution__service__pb2.SignalExecutionResponse.SerializeToString,
+            ),
+            'SignalWithStart': grpc.unary_unary_rpc_method_handler(
+                    servicer.SignalWithStart,
+                    request_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.SignalWithStartRequest.FromString,
+                    response_serializer=flowkeep_dot_v1_dot_execution__service__pb2.SignalWithStartResponse.SerializeToString,
             ),
             'Retry': grpc.unary_unary_rpc_method_handler(
                     servicer.Retry,
@@ -875,6 +901,33 @@ class ExecutionService:
             '/flowkeep.v1.ExecutionService/SignalExecution',
             flowkeep_dot_v1_dot_execution__service__pb2.SignalExecutionRequest.SerializeToString,
             flowkeep_dot_v1_dot_execution__service__pb2.SignalExecutionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SignalWithStart(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/flowkeep.v1.ExecutionService/SignalWithStart',
+            flowkeep_dot_v1_dot_execution__service__pb2.SignalWithStartRequest.SerializeToString,
+            flowkeep_dot_v1_dot_execution__service__pb2.SignalWithStartResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -112,6 +112,18 @@ class ExecutionServiceStub:
     RESOURCE_EXHAUSTED, SIGNALS_FULL. One that has ended answers FAILED_PRECONDITION, EXECUTION_FINISHED, and one that is
     being cancelled EXECUTION_STATE.
     """
+    SignalWithStart: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.SignalWithStartRequest, _execution_service_pb2.SignalWithStartResponse]
+    """Sends a signal to the one execution of a workflow with a correlation id that has not ended, or, where there is none,
+    starts one and sends it the signal, in one commit: the signal is there before its first step begins. Of any number of
+    calls at once, on any servers, one starts the execution and all others signal it. Executions that `Execute` starts
+    are not kept from having the same correlation id: with several that have not ended, FAILED_PRECONDITION,
+    CORRELATION_AMBIGUOUS. Only executions that the caller may see count. What is wrong with `start` is told whether or not
+    one is to be started. A payload is judged as by SignalExecution; that of a signal with which an execution starts, by
+    the step that takes it. An execution that is being cancelled takes no signal and has not ended: FAILED_PRECONDITION,
+    EXECUTION_STATE; try again when it has ended. Beyond the signals that an execution keeps, RESOURCE_EXHAUSTED,
+    SIGNALS_FULL; where one ends again and again just before it is signalled, ABORTED, CONFLICT. Needs the permission
+    `executions.signal`, too.
+    """
     Retry: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.RetryRequest, _execution_service_pb2.RetryResponse]
     """Lets an execution that has ended FAILED, TIMED_OUT or CANCELLED go on in place, in another run: from what failed,
     keeping what is done. Steps that completed or were skipped never run again, and neither does one whose failure others
@@ -229,6 +241,18 @@ class ExecutionServiceAsyncStub(ExecutionServiceStub):
     INVALID_ARGUMENT. An execution keeps up to 100 signals, and 256 KiB of their payloads, that no step has taken: beyond,
     RESOURCE_EXHAUSTED, SIGNALS_FULL. One that has ended answers FAILED_PRECONDITION, EXECUTION_FINISHED, and one that is
     being cancelled EXECUTION_STATE.
+    """
+    SignalWithStart: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.SignalWithStartRequest, _execution_service_pb2.SignalWithStartResponse]  # type: ignore[assignment]
+    """Sends a signal to the one execution of a workflow with a correlation id that has not ended, or, where there is none,
+    starts one and sends it the signal, in one commit: the signal is there before its first step begins. Of any number of
+    calls at once, on any servers, one starts the execution and all others signal it. Executions that `Execute` starts
+    are not kept from having the same correlation id: with several that have not ended, FAILED_PRECONDITION,
+    CORRELATION_AMBIGUOUS. Only executions that the caller may see count. What is wrong with `start` is told whether or not
+    one is to be started. A payload is judged as by SignalExecution; that of a signal with which an execution starts, by
+    the step that takes it. An execution that is being cancelled takes no signal and has not ended: FAILED_PRECONDITION,
+    EXECUTION_STATE; try again when it has ended. Beyond the signals that an execution keeps, RESOURCE_EXHAUSTED,
+    SIGNALS_FULL; where one ends again and again just before it is signalled, ABORTED, CONFLICT. Needs the permission
+    `executions.signal`, too.
     """
     Retry: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.RetryRequest, _execution_service_pb2.RetryResponse]  # type: ignore[assignment]
     """Lets an execution that has ended FAILED, TIMED_OUT or CANCELLED go on in place, in another run: from what failed,
@@ -440,6 +464,24 @@ class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
         INVALID_ARGUMENT. An execution keeps up to 100 signals, and 256 KiB of their payloads, that no step has taken: beyond,
         RESOURCE_EXHAUSTED, SIGNALS_FULL. One that has ended answers FAILED_PRECONDITION, EXECUTION_FINISHED, and one that is
         being cancelled EXECUTION_STATE.
+        """
+
+    @_abc_1.abstractmethod
+    def SignalWithStart(
+        self,
+        request: _execution_service_pb2.SignalWithStartRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_execution_service_pb2.SignalWithStartResponse, _abc.Awaitable[_execution_service_pb2.SignalWithStartResponse]]:
+        """Sends a signal to the one execution of a workflow with a correlation id that has not ended, or, where there is none,
+        starts one and sends it the signal, in one commit: the signal is there before its first step begins. Of any number of
+        calls at once, on any servers, one starts the execution and all others signal it. Executions that `Execute` starts
+        are not kept from having the same correlation id: with several that have not ended, FAILED_PRECONDITION,
+        CORRELATION_AMBIGUOUS. Only executions that the caller may see count. What is wrong with `start` is told whether or not
+        one is to be started. A payload is judged as by SignalExecution; that of a signal with which an execution starts, by
+        the step that takes it. An execution that is being cancelled takes no signal and has not ended: FAILED_PRECONDITION,
+        EXECUTION_STATE; try again when it has ended. Beyond the signals that an execution keeps, RESOURCE_EXHAUSTED,
+        SIGNALS_FULL; where one ends again and again just before it is signalled, ABORTED, CONFLICT. Needs the permission
+        `executions.signal`, too.
         """
 
     @_abc_1.abstractmethod
