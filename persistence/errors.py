@@ -182,10 +182,10 @@ class TaskNotAssignedError(PersistenceError):
 
 
 class CursorAheadError(PersistenceError):
-    """The resume position lies beyond the newest event."""
+    """The resume position lies beyond the newest event or notification."""
 
     def __init__(self, after_seq: int, last_seq: int) -> None:
-        super().__init__(f"seq {after_seq} is beyond the newest event, {last_seq}")
+        super().__init__(f"seq {after_seq} is beyond the newest one, {last_seq}")
         self.after_seq = after_seq
         self.last_seq = last_seq
 

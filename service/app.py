@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import random
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -63,7 +61,7 @@ from service.engine.parsing import Defaults
 from service.engine.people.people import People
 from service.engine.running.context import RunnerSettings
 from service.engine.running.lease_thread import LeaseThread
-from service.engine.running.leases import RENEW, LeaseKeeper
+from service.engine.running.leases import RENEW, LeaseKeeper, process_name
 from service.engine.running.loop_watch import LoopWatch
 from service.engine.running.runner import Runner
 from service.engine.signal_starts import SignalStarts
@@ -109,10 +107,6 @@ class Engine:
     known_handlers: KnownHandlers
 
 
-def _process_name() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}"
-
-
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What the engine takes from outside: time, ids, lots and its name. A simulation gives its own."""
@@ -121,7 +115,7 @@ class Surroundings:
     new_id: Callable[[datetime], UUID] = uuid7
     new_incarnation: Callable[[], UUID] = uuid4
     draw: Callable[[], float] = random.random
-    name: str = field(default_factory=_process_name)
+    name: str = field(default_factory=process_name)
 
 
 def build_engine(

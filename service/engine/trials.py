@@ -14,7 +14,7 @@ from persistence.model import Execution, ExecutionState, Scope, Step, StepCounts
 from service.engine.definition import Call, Definition
 from service.engine.ids import uuid7
 from service.engine.payload import normalising
-from service.engine.planning.one_step import Given, Next, state_around
+from service.engine.planning.one_step import Given, Next, surrounding
 from service.engine.running.runner import Runner
 from service.engine.running.trial import NoHandlerError, Trial
 from service.engine.slices import in_slices
@@ -95,7 +95,7 @@ class Trials:
                 self._check_handler(execution, path, spec.action.handler)
             elif given.params is not None:
                 raise ValidationError([Violation("params", "the step has no handler that is called with any")])
-            state = state_around(definition, execution, path, given, self._runner.now())
+            state = await in_slices(surrounding(definition, execution, path, given, self._runner.now()))
             try:
                 step, following = await Trial(execution, definition, path, state, self._runner.context).run()
             except NoHandlerError as error:

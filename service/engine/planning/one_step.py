@@ -40,8 +40,8 @@ from service.engine.planning.happenings import (
 )
 from service.engine.planning.reasons import still_running
 from service.engine.planning.scopes import block_of, order, outwards
-from service.engine.planning.state import OpenBlock, Repeating, State, facts, gathering_variables, newest
-from service.engine.slices import in_one_go
+from service.engine.planning.state import OpenBlock, Repeating, State, facts, finding_newest, gathering_variables
+from service.engine.slices import Work, parts
 from service.engine.violations import ValidationError, Violation
 
 _NO_ANSWER = Failure(HANDLER_ERROR, "the handler stopped without a result, as if it had been cancelled", retryable=True)
@@ -72,19 +72,22 @@ class Next:
     error: str = ""
 
 
-def state_around(definition: Definition, execution: Execution, path: str, given: Given, now: datetime) -> State:
-    """Return a state in which the step at `path`, which the definition has, is about to begin.
+def surrounding(definition: Definition, execution: Execution, path: str, given: Given, now: datetime) -> Work[State]:
+    """Return, in pieces, a state in which the step at `path`, which the definition has, is about to begin.
 
     Raises ValidationError for outputs of no step, and for an item that there is not.
     """
     recorded = given.recorded
-    records = newest(recorded.steps) if recorded is not None else {}
-    steps = {at: step for at, step in records.items() if step.state.is_end and not _is_within(at, path)}
+    records = (yield from finding_newest(recorded.steps)) if recorded is not None else {}
+    steps: dict[str, Step] = {}
+    for part in parts(list(records.items())):
+        steps.update((at, step) for at, step in part if step.state.is_end and not _is_within(at, path))
+        yield len(part)
     for at, output in given.outputs.items():
         if definition.find(at) is None:
             raise ValidationError([Violation(f"outputs[{at}]", "the definition has no such step")])
         steps[at] = _completed(definition, at, output, now)
-    variables = in_one_go(gathering_variables(recorded)) if recorded is not None else {}
+    variables = (yield from gathering_variables(recorded)) if recorded is not None else {}
     state = State(
         facts=facts(execution),
         input=given.input if given.input is not None else recorded.input if recorded is not None else {},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable
 from types import TracebackType
@@ -83,6 +84,11 @@ class Owner(Protocol):
         ...
 
 
+def process_name() -> str:
+    """Return what people know this process by, also beside others of its machine: host and process id."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
 class LeaseKeeper:
     """Registers this process and renews its lease, without which nothing begins.
 
@@ -110,7 +116,7 @@ class LeaseKeeper:
         self._ttl = ttl
         self._renew = RENEW * ttl if renew is None else renew
         self._new_incarnation = new_incarnation
-        self._name = socket.gethostname()
+        self._name = process_name()
         self._fence_at = 0.0
         self._is_cut_off = False
         self._limit: _Limit | None = None  # of the renewal that is on its way
