@@ -8,15 +8,21 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
-from persistence.model import ExecutionState
+from persistence.memory.tables import ExecutionRow
+from persistence.model import StepKey
 from persistence.transition import CommitResult
-from service.engine.failure import INTERRUPTED, OUTCOME_UNKNOWN
+from service.engine.failure import INTERRUPTED, OUTCOME_UNKNOWN, TERMINATED
+from tests.simulation.bulking import check_bulks
+from tests.simulation.cancelling import check_cancels
 from tests.simulation.clients import PERSON
 from tests.simulation.debugging import check_breakpoints
 from tests.simulation.folding import agrees, fold, opened
-from tests.simulation.history import Answer, Call, Claim, Write
+from tests.simulation.forking import check_forks
+from tests.simulation.history import Call, Claim, Write
 from tests.simulation.link import HELD
 from tests.simulation.pausing import check_pauses
+from tests.simulation.retrying import check_retries
+from tests.simulation.runs import Runs
 from tests.simulation.signalling import check_signals
 from tests.simulation.timing import check_times
 
@@ -38,7 +44,7 @@ def check(world: World) -> list[str]:
         _writes,
         _calls,
         _streams,
-        _cancels,
+        check_cancels,
         _messages,
         _people,
         _cut_off,
@@ -46,6 +52,9 @@ def check(world: World) -> list[str]:
         check_pauses,
         check_breakpoints,
         check_signals,
+        check_retries,
+        check_forks,
+        check_bulks,
     )
     for part in parts:
         problems += part(world)
@@ -55,7 +64,8 @@ def check(world: World) -> list[str]:
 def _acknowledged(world: World) -> Iterator[str]:
     rows = world.database.tables.executions
     for answer in world.history.answers:
-        if answer.outcome == "ok" and answer.execution_id not in rows:
+        has_one = answer.kind not in ("bulk", "stop bulk")
+        if answer.outcome == "ok" and has_one and answer.execution_id not in rows:
             yield f"I1: {answer.execution_id} was acknowledged at {answer.time:.3f} and does not exist"
 
 
@@ -63,6 +73,8 @@ def _requests(world: World) -> Iterator[str]:
     """Check that an order has one execution, and that what was refused for good left nothing."""
     made: dict[str, list[UUID]] = defaultdict(list)
     for execution_id, row in world.database.tables.executions.items():
+        if row.execution.lineage is not None:
+            continue  # nobody ordered it
         made[row.execution.correlation_id].append(execution_id)
         if row.input.get("changed"):
             first = next((a for a in world.history.answers if a.is_changed and a.execution_id == execution_id), None)
@@ -104,7 +116,9 @@ def _rows(world: World) -> Iterator[str]:
         if by_execution[execution_id] != row.events:
             problems.append("I6: the log is not what was accepted, in its order")
         ends = [event.seq for event in row.events if event.kind == "finished"]
-        if ends != [len(row.events)] and row.execution.state.is_end:
+        # An end is the last event, or another run follows it.
+        right = [event.seq - 1 for event in row.events if event.kind == "reopened"] + [len(row.events)]
+        if ends != right and row.execution.state.is_end:
             problems.append(f"I4: ends at {ends} of {len(row.events)} events")
         if row.execution.state.is_end and row.execution.incarnation is not None:
             problems.append("I6: it has ended and somebody owns it")
@@ -114,7 +128,7 @@ def _rows(world: World) -> Iterator[str]:
         kills = sum(call.outcome == "killed" for call in world.history.calls if call.execution_id == execution_id)
         if code == "POISONED" and not kills and _died_of_others(world, execution_id):
             problems.append(f"ST7: quarantined after {row.execution.deaths} deaths, none of them by itself")
-        if kills > MOST_KILLS:
+        if kills > MOST_KILLS * row.execution.run:
             problems.append(f"ST7: it took down {kills} processes")
         yield from (f"{problem} ({execution_id})" for problem in problems)
 
@@ -152,11 +166,12 @@ def _writes(world: World) -> Iterator[str]:
 
 def _calls(world: World) -> Iterator[str]:
     rows = world.database.tables.executions
-    calls: dict[tuple[UUID, str], list[Call]] = defaultdict(list)
+    calls: dict[tuple[UUID, str, int], list[Call]] = defaultdict(list)
     for call in world.history.calls:
-        calls[call.execution_id, call.path].append(call)
-    for (execution_id, path), made in calls.items():
-        if {call.token for call in made} != {str(uuid5(execution_id, path))}:
+        calls[call.execution_id, call.path, call.iteration].append(call)
+    for (execution_id, path, iteration), made in calls.items():
+        name = path if iteration == 1 else f"{path}#{iteration}"
+        if {call.token for call in made} != {str(uuid5(execution_id, name))}:
             yield f"ST5: {execution_id} {path} has tokens {sorted({call.token for call in made})}"
         row = rows.get(execution_id)
         if row is None:
@@ -181,31 +196,43 @@ def _is_once(world: World, execution_id: UUID, path: str) -> bool:
     return bool(step.get("delivery") == "AT_MOST_ONCE")
 
 
-def _completed_without_call(world: World, calls: dict[tuple[UUID, str], list[Call]]) -> Iterator[str]:
+def _completed_without_call(world: World, calls: dict[tuple[UUID, str, int], list[Call]]) -> Iterator[str]:
     for execution_id, row in world.database.tables.executions.items():
-        for (path, _), step in row.steps.items():
-            if step.handler in ("effect", "pure") and step.state.value == "COMPLETED":
-                made = calls.get((execution_id, path), [])
+        given = _given_by_hand(row)
+        for (path, iteration), step in row.steps.items():
+            if step.handler in ("effect", "pure") and step.state.value == "COMPLETED" and step.key not in given:
+                made = calls.get((execution_id, path, iteration), [])
                 if not any(call.outcome == "succeeded" and call.attempt == step.attempt for call in made):
                     yield f"ST1: {execution_id} {path} is COMPLETED and no call of its attempt succeeded"
 
 
+def _given_by_hand(row: ExecutionRow) -> set[StepKey]:
+    """Return the iterations whose output was inherited, or put in the place of a call."""
+    given = set[StepKey]()
+    for message in opened(row.events):
+        if message.inherited and message.HasField("step_completed"):
+            given.add((message.step_completed.path, message.step_completed.iteration))
+        elif message.HasField("reopened") and message.reopened.edit.HasField("output"):
+            given.add((message.reopened.edit.path, message.reopened.edit.iteration))
+    return given
+
+
 def _calls_before_commits(world: World) -> Iterator[str]:
     """Check that a call with an effect outside begins after the commit of its start, and so of all that led to it."""
-    started: dict[tuple[UUID, int, str, int], float] = {}
+    started: dict[tuple[UUID, int, str, int, int], float] = {}
     for write in world.history.writes:
         if write.result is CommitResult.COMMITTED:
             for message in opened(write.events):
                 if message.WhichOneof("kind") == "step_started":
                     body = message.step_started
-                    key = write.execution_id, write.epoch, body.path, body.attempt
+                    key = write.execution_id, write.epoch, body.path, body.iteration, body.attempt
                     started.setdefault(key, write.committed)
     for call in world.history.calls:
         if call.execution_id not in world.database.tables.executions:
             continue  # I1 tells of it
         if call.is_harmless and not _is_once(world, call.execution_id, call.path):
             continue
-        committed = started.get((call.execution_id, call.epoch, call.path, call.attempt))
+        committed = started.get((call.execution_id, call.epoch, call.path, call.iteration, call.attempt))
         if committed is None or committed > call.begun:
             yield (
                 f"ST12: {call.process} called {call.execution_id} {call.path} at {call.begun:.3f}, "
@@ -269,7 +296,10 @@ def _streams(world: World) -> Iterator[str]:
     for stream in world.history.streams:
         row = world.database.tables.executions.get(stream.execution_id)
         yield from (f"{problem} ({stream.execution_id})" for problem in stream.problems)
-        if row is not None and stream.has_ended and stream.events != row.events:
+        given, all_of_it = len(stream.events), row.events if row is not None else []
+        # Whoever watches to an end does not see the run that follows.
+        is_whole = given == len(all_of_it) or (given < len(all_of_it) and all_of_it[given].kind == "reopened")
+        if row is not None and stream.has_ended and not (is_whole and stream.events == all_of_it[:given]):
             yield f"I11: a watcher of {stream.execution_id} got {len(stream.events)} of {len(row.events)} events"
         if stream.has_ended and (not stream.events or stream.events[-1].kind != "finished"):
             yield f"I11: the stream of {stream.execution_id} ended before the last event (W9)"
@@ -277,99 +307,58 @@ def _streams(world: World) -> Iterator[str]:
             yield f"I11: a watcher of {stream.execution_id} got a gap (W3)"
 
 
-def _cancels(world: World) -> Iterator[str]:
-    rows = world.database.tables.executions
-    for answer in world.history.answers:
-        row = rows.get(answer.execution_id) if answer.execution_id else None
-        if answer.kind == "cancel" and answer.outcome == "ok" and row is not None:
-            ended_first = any(
-                write.committed <= answer.time and write.events and write.events[-1].kind == "finished"
-                for write in world.history.writes
-                if write.execution_id == answer.execution_id and write.result is CommitResult.COMMITTED
-            )
-            if row.execution.state.value != "CANCELLED" and not ended_first:
-                yield f"CA2: {answer.execution_id} was cancelled and is {row.execution.state.value}"
-            yield from _starts_after_cancel(world, answer)
-
-
 def _messages(world: World) -> Iterator[str]:
     """Check that whatever was sent is consumed once, before the end of its execution if it binds, as all here does."""
-    consumed: dict[tuple[UUID, UUID], list[float]] = defaultdict(list)
-    ends: dict[UUID, float] = {}
+    consumed: dict[tuple[UUID, UUID, int], list[float]] = defaultdict(list)
+    runs = Runs(world)
     for write in world.history.writes:
         if write.result is CommitResult.COMMITTED:
+            run = runs.number(write.execution_id, write.committed)
             for message_id in write.consumed:
-                consumed[write.execution_id, message_id].append(write.committed)
-            if write.events and write.events[-1].kind == "finished":
-                ends[write.execution_id] = write.committed
+                consumed[write.execution_id, message_id, run].append(write.committed)
     for key, times in consumed.items():
         if len(times) > 1:
             yield f"I21: message {key[1]} of {key[0]} was consumed {len(times)} times"
-    rows, tasks = world.database.tables.executions, world.database.tables.tasks
+    tasks = world.database.tables.tasks
     for key, sent in world.history.messages.items():
-        is_moot = rows[key[0]].execution.state is ExecutionState.CANCELLED and key[1] != key[0] and key[1] not in tasks
-        if is_moot:
+        end, how = runs.end(key[0], key[2]) or (sent, "")
+        is_wish = key[1] == key[0]  # to cancel it, which whoever terminates it does, too
+        if how and key[1] not in tasks and (how == TERMINATED or not is_wish):
             continue  # what else it was sent asks nothing of what somebody has cancelled
         if not consumed[key]:
             yield f"I21: message {key[1]} of {key[0]} was sent at {sent:.3f} and never consumed"
-        elif ends.get(key[0], sent) < min(consumed[key]):
+        elif end < min(consumed[key]):
             yield f"I21: message {key[1]} of {key[0]} was passed by its end"
 
 
 def _people(world: World) -> Iterator[str]:
     """Check that a step goes on with the completion that was acknowledged, and with none that was refused."""
+    runs = Runs(world)
     for answer in world.history.answers:
         row = world.database.tables.executions.get(answer.execution_id) if answer.execution_id else None
         if answer.kind != "complete" or answer.outcome == "unknown" or row is None:
             continue
-        output = row.steps[answer.path, 1].output or {}
+        output = row.steps[answer.path, answer.iteration].output or {}
         said = output.get("outcome") if output.get("completed_by") == PERSON else None
         if answer.outcome == "definite" and said:
             yield f"ST13: {answer.path} of {answer.execution_id} went on with {said}, which was refused"
-        elif answer.outcome == "ok" and said != answer.detail and row.execution.state is not ExecutionState.CANCELLED:
+        elif answer.outcome == "ok" and said != answer.detail and not runs.was_cancelled(row.execution.id):
             yield f"ST13: {answer.path} of {answer.execution_id} was to go on with {answer.detail}, not with {said}"
 
 
 def _cut_off(world: World) -> Iterator[str]:
     """Check that no attempt is told to be cut off by who began it a moment before."""
-    begun: dict[tuple[UUID, str, int], float] = {}
+    begun: dict[tuple[UUID, str, int, int], float] = {}
     for write in world.history.writes:
         if write.result is not CommitResult.COMMITTED:
             continue
-        for message in opened(write.events):
+        for message in (each for each in opened(write.events) if not each.inherited):
             match message.WhichOneof("kind"):
                 case "step_started":
-                    begun[write.execution_id, message.step_started.path, message.step_started.attempt] = write.decided
+                    body = message.step_started
+                    begun[write.execution_id, body.path, body.iteration, body.attempt] = write.decided
                 case "step_retrying" | "step_failed" as kind:
                     body = getattr(message, kind)
-                    since = begun.get((write.execution_id, body.path, body.attempt))
+                    since = begun.get((write.execution_id, body.path, body.iteration, body.attempt))
                     if body.failure.code in CUT_OFF and since == write.decided:
                         yield f"ST6: {body.path} of {write.execution_id} was cut off in the moment in which it began"
-
-
-CANCEL_PATIENCE = 1.0
-"""Seconds after the acknowledgement of a cancel in which a live owner may still begin an attempt (CA3)."""
-
-
-def _starts_after_cancel(world: World, answer: Answer) -> Iterator[str]:
-    """Check that a cancel stops what runs and lets nothing more begin, wherever nothing else was wrong."""
-    scenario = world.scenario
-    has_faults = scenario.busy_rate or scenario.lost_rate or scenario.late_rate
-    by = answer.time + CANCEL_PATIENCE + (3.0 if has_faults else 0.0) + (HELD if scenario.held_rate else 0.0)
-    for call in world.history.calls:
-        if call.execution_id != answer.execution_id or _is_disturbed(world, call, answer.time):
-            continue
-        what = f"{call.execution_id} {call.path}"
-        if call.begun > by:
-            yield f"CA3: {what} began at {call.begun:.3f}, its cancel was acknowledged at {answer.time:.3f}"
-        elif call.stopped is None and (end := call.ended or world.history.deaths[call.process]) > by:
-            yield f"CA4: {what} ran to {end:.3f}, its cancel was acknowledged at {answer.time:.3f}"
-
-
-def _is_disturbed(world: World, call: Call, since: float) -> bool:
-    host = call.process.split(".")[0]
-    until = call.ended or world.loop.time()
-    return any(
-        who in ("store", host) and begin <= until and end + 3.0 >= since
-        for who, begin, end in world.history.disturbances
-    )

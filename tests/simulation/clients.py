@@ -61,7 +61,7 @@ class Clients:
         while True:
             answer = Answer("execute", request.order, 0.0, "", is_changed=request.is_changed)
             try:
-                created = await self._ask(at, lambda replica: replica.executions.execute(scope, OWNER, order))
+                created = await self.ask(at, lambda replica: replica.executions.execute(scope, OWNER, order))
             except UNKNOWN as error:
                 answer.outcome, answer.detail = "unknown", repr(error)
             except (PersistenceError, ValidationError) as error:
@@ -71,7 +71,7 @@ class Clients:
                 answer.detail = "created" if created.created else "existed"
                 if not request.is_changed:
                     self.ids[request.order] = created.execution.id
-            self._told(answer)
+            self.told(answer)
             if answer.execution_id is not None:
                 await self._read_own_write(scope, answer.execution_id)
             if answer.outcome != "unknown":
@@ -85,7 +85,7 @@ class Clients:
         """Read what was just acknowledged, at any replica."""
         at = self._random.randrange(self._world.scenario.replicas)
         try:
-            await self._ask(at, lambda replica: replica.runner.context.journal.get_execution(scope, execution_id))
+            await self.ask(at, lambda replica: replica.runner.context.journal.get_execution(scope, execution_id))
         except UNKNOWN:
             return
         except NotFoundError as error:
@@ -93,7 +93,7 @@ class Clients:
 
     async def cancel(self, number: int, spec: OrderSpec) -> None:
         """Cancel an execution some time after it is known."""
-        await self._event(number).wait()
+        await self.known(number)
         if number not in self.ids:
             return  # it was refused: somebody else used its request id
         assert spec.cancel_at is not None
@@ -104,7 +104,7 @@ class Clients:
             answer = Answer("cancel", number, 0.0, "ok", execution_id)
             at = self._random.randrange(self._world.scenario.replicas)
             try:
-                detail = await self._ask(
+                detail = await self.ask(
                     at, lambda replica: replica.executions.cancel(scope, execution_id, OWNER, "enough")
                 )
                 answer.detail = detail.execution.state.value
@@ -112,14 +112,14 @@ class Clients:
                 answer.outcome, answer.detail = "unknown", repr(error)
             except ExecutionFinishedError as error:
                 answer.outcome, answer.detail = "definite", repr(error)
-            self._told(answer)
+            self.told(answer)
             if answer.outcome != "unknown":
                 return
             await asyncio.sleep(0.1 + 0.4 * self._random.random())
 
     async def pause(self, number: int, spec: OrderSpec) -> None:
         """Pause an execution some time after it is known, and resume it."""
-        await self._event(number).wait()
+        await self.known(number)
         if number not in self.ids:
             return
         assert spec.paused_at is not None
@@ -130,7 +130,7 @@ class Clients:
 
     async def debug(self, number: int, spec: OrderSpec) -> None:
         """Hold an execution before each step for a while, change what it is called with, and let it go in the end."""
-        await self._event(number).wait()
+        await self.known(number)
         if number not in self.ids:
             return
         tables, execution_id = self._world.database.tables, self.ids[number]
@@ -162,7 +162,7 @@ class Clients:
             answer = Answer(name, number, 0.0, "ok", execution_id)
             at = self._random.randrange(self._world.scenario.replicas)
             try:
-                execution = await self._ask(
+                execution = await self.ask(
                     at,
                     lambda replica: replica.control.ask(
                         scope, execution_id, kind, OWNER, body, f"{name}-{execution_id}-{place}"
@@ -173,14 +173,14 @@ class Clients:
                 answer.outcome, answer.detail = "unknown", repr(error)
             except (ExecutionFinishedError, ExecutionStateError) as error:
                 answer.outcome, answer.detail = "definite", repr(error)
-            self._told(answer)
+            self.told(answer)
             if answer.outcome != "unknown":
                 return
             await asyncio.sleep(0.1 + 0.4 * self._random.random())
 
     async def signal(self, number: int, spec: OrderSpec) -> None:
         """Send an execution signals, one after the other."""
-        await self._event(number).wait()
+        await self.known(number)
         if number not in self.ids:
             return
         execution_id, scope = self.ids[number], Scope(self._org(spec))
@@ -200,7 +200,7 @@ class Clients:
         answer = Answer("signal", number, 0.0, "ok", execution_id)
         at = self._random.randrange(self._world.scenario.replicas)
         try:
-            _, signal_id = await self._ask(
+            _, signal_id = await self.ask(
                 at, lambda replica: replica.signalling.send(scope, execution_id, NAME, {}, OWNER, request_id)
             )
             answer.detail = str(signal_id)
@@ -208,12 +208,12 @@ class Clients:
             answer.outcome, answer.detail = "unknown", repr(error)
         except (ExecutionFinishedError, ExecutionStateError) as error:
             answer.outcome, answer.detail = "definite", repr(error)
-        self._told(answer)
+        self.told(answer)
         return answer
 
     async def answer(self, number: int, patience: float) -> None:
         """Do what the steps of an execution ask of people, each task after a while, until it has ended."""
-        await self._event(number).wait()
+        await self.known(number)
         if number not in self.ids:
             return
         execution_id, tables, seen = self.ids[number], self._world.database.tables, set[UUID]()
@@ -231,24 +231,25 @@ class Clients:
         person, outcome = Person(task.org, PERSON), self._random.choice(task.outcomes)
         request_id = f"answer-{task.id}"
         while True:
-            answer = Answer("complete", number, 0.0, "ok", task.execution_id, outcome, path=task.path)
+            answer = Answer("complete", number, 0.0, "ok", task.execution_id, outcome)
+            answer.path, answer.iteration = task.path, task.iteration
             at = self._random.randrange(self._world.scenario.replicas)
             try:
-                await self._ask(
+                await self.ask(
                     at, lambda replica: replica.people.complete(person, task.id, outcome, {}, "", request_id)
                 )
             except UNKNOWN:
                 answer.outcome = "unknown"
             except TaskEndedError:
                 answer.outcome = "definite"
-            self._told(answer)
+            self.told(answer)
             if answer.outcome != "unknown":
                 return
             await asyncio.sleep(0.1 + 0.4 * self._random.random())
 
     async def watch(self, number: int, spec: OrderSpec) -> None:
         """Watch an execution to its end, cutting the connection at random and going on at another replica."""
-        await self._event(number).wait()
+        await self.known(number)
         if number not in self.ids:
             return
         stream = Stream(number, self.ids[number])
@@ -259,7 +260,7 @@ class Clients:
             patience = self._random.choice((0.2, 1.0, 5.0, 1_000.0))
             stream.connections += 1
             try:
-                await self._ask(at, lambda replica: self._follow(replica, scope, stream), patience)
+                await self.ask(at, lambda replica: self._follow(replica, scope, stream), patience)
             except UNKNOWN:
                 await asyncio.sleep(0.05 + 0.3 * self._random.random())
             except (NotFoundError, CursorAheadError, CursorExpiredError) as error:
@@ -294,12 +295,18 @@ class Clients:
         if events and events[-1].seq != events[-1].transition_seq:
             stream.problems.append(f"I11: a transition is torn after event {events[-1].seq} (W4)")
 
-    async def _ask(self, at: int, make: Any, patience: float = PATIENCE) -> Any:
+    async def known(self, number: int) -> None:
+        """Return when the one who wants an execution knows it, or knows that there will be none."""
+        await self._event(number).wait()
+
+    async def ask(self, at: int, make: Any, patience: float = PATIENCE) -> Any:
+        """Let a replica do something and return its answer. Raises what it raises, and what is UNKNOWN."""
         replica = self._world.replicas[at]
         async with asyncio.timeout(patience):
             return await replica.call(lambda: make(replica))
 
-    def _told(self, answer: Answer) -> None:
+    def told(self, answer: Answer) -> None:
+        """Write down what a caller was told."""
         answer.time = self._world.loop.time()
         self._world.history.answers.append(answer)
         self._world.history.note(answer.time, "client", answer.kind, answer.order, answer.outcome, answer.detail)

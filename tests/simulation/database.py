@@ -12,12 +12,13 @@ from msgspec import structs
 
 from persistence.errors import PersistenceError
 from persistence.memory import MemoryRepository
-from persistence.model import UNREAD, Event, ExecutionDetail, Step
+from persistence.model import UNREAD, Event, ExecutionDetail, Scope, Step
 from persistence.postgres.commit import columns
 from persistence.postgres.commit.units import Group
 from persistence.processes import News
+from persistence.requests import Request
 from persistence.signals import Signal
-from persistence.transition import CommitResult, Created, NewExecution, Transition
+from persistence.transition import CommitResult, Created, NewExecution, Reopened, Reopening, Transition
 from tests.simulation.history import Claim, History, Write
 from tests.simulation.loop import Process, VirtualLoop
 
@@ -78,15 +79,29 @@ class Database:
         return BEGINNING + timedelta(seconds=self.loop.time())
 
     def create(self, process: Process, new: NewExecution, decided: float) -> Created:
-        """Carry out a creation."""
-        created = self.memory.create(new).result()
+        """Carry out a creation, which leaves what the execution is made from as it is (RE3)."""
         execution = new.execution
+        source = execution.lineage and execution.lineage.source
+        before = source and self._held(source)
+        created = self.memory.create(new).result()
+        if source and before != self._held(source):
+            self.history.problems.append(f"RE3: to make {execution.id} of {source} has changed that")
         if created.created:
             self.history.note(self.loop.time(), process, "created", execution.id)
             incarnation = execution.incarnation or UUID(int=0)
             write = (execution.id, process.name, incarnation, execution.epoch, 0, tuple(new.events))
             self.history.writes.append(Write(*write, decided, self.loop.time(), CommitResult.COMMITTED, True))
         return created
+
+    def reopen(self, process: Process, scope: Scope, reopening: Reopening, request: Request | None) -> Reopened:
+        """Carry out a retry in place. Raises PersistenceError."""
+        reopened: Reopened = finished(self.memory.reopen(scope, reopening, request))
+        execution, now = reopened.execution, self.loop.time()
+        if reopened.is_new:
+            self.history.note(now, process, "reopened", execution.id, f"run {execution.run}")
+            write = (execution.id, process.name, UUID(int=0), execution.epoch, reopening.base_seq, (reopening.event,))
+            self.history.writes.append(Write(*write, now, now, CommitResult.COMMITTED, True))
+        return reopened
 
     def submit(self, process: Process, group: Group, decided: Callable[[Transition], float]) -> CommitResult:
         """Carry out the transitions of a group as one, or none of them. Raises PersistenceError."""

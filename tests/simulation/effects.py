@@ -54,7 +54,7 @@ class Effects:
         )
 
     async def _run(self, params: Mapping[str, Any], context: StepContext, *, is_harmless: bool = False) -> Any:
-        call = self._begun(context, is_harmless)
+        call = self._begun(context, params, is_harmless)
         try:
             await self._work(params, context, call)
         except asyncio.CancelledError:
@@ -86,7 +86,7 @@ class Effects:
             if piece:
                 context.report(100 * piece // pieces, f"piece {piece}")
 
-    def _begun(self, context: StepContext, is_harmless: bool) -> Call:
+    def _begun(self, context: StepContext, params: Mapping[str, Any], is_harmless: bool) -> Call:
         run = self.runner.runs.get(context.execution_id) if self.runner else None
         call = Call(
             execution_id=context.execution_id,
@@ -97,6 +97,8 @@ class Effects:
             incarnation=run.incarnation if run else None,
             epoch=run.execution.epoch if run else 0,
             begun=self._loop.time(),
+            iteration=context.iteration,
+            given=dict(params),
             is_harmless=is_harmless,
         )
         self._history.calls.append(call)

@@ -22,6 +22,7 @@ _AFTER = {
     "step_skipped": "SKIPPED",
     "step_cancelled": "CANCELLED",
 }
+_RETRIABLE = ("FAILED", "CANCELLED", "TIMED_OUT")
 ENDS = frozenset({"step_completed", "step_failed", "step_skipped", "step_cancelled"})
 
 
@@ -50,7 +51,7 @@ def fold(messages: Sequence[ExecutionEvent]) -> Folded:
         kind = message.WhichOneof("kind") or ""
         if message.seq != number:
             folded.problems.append(f"I3: event {message.seq} stands at {number}")
-        if folded.state in ("COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"):
+        if folded.state in (("COMPLETED",) if kind == "reopened" else ("COMPLETED", *_RETRIABLE)):
             folded.problems.append(f"I4: event {number}, {kind}, comes after the end")
         if message.progress_percent < folded.progress:
             folded.problems.append(f"I3: event {number} goes back from {folded.progress} percent")
@@ -76,6 +77,8 @@ def _fold_execution(folded: Folded, kind: str, message: ExecutionEvent) -> None:
             folded.state = "PAUSED"
         case "resumed":
             folded.state = "RUNNING" if folded.has_started else "PENDING"
+        case "reopened":
+            folded.state, folded.has_started = "RUNNING", True
         case "finished":
             folded.state = ExecutionMessage.State.Name(message.finished.state).removeprefix("STATE_")
 

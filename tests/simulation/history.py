@@ -49,6 +49,9 @@ class Call:
     incarnation: UUID | None
     epoch: int
     begun: float
+    iteration: int = 1
+    given: Any = None
+    """What it was called with."""
     is_harmless: bool = False
     """Whether its handler declares that it has no effect outside."""
     ended: float | None = None
@@ -70,6 +73,7 @@ class Answer:
     is_changed: bool = False
     path: str = ""
     """Of the step whose task was completed."""
+    iteration: int = 1
 
 
 @dataclass(slots=True)
@@ -90,8 +94,10 @@ class History:
 
     writes: list[Write] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
-    messages: dict[tuple[UUID, UUID], float] = field(default_factory=dict)
-    """When what was sent to an execution was kept, by its id and that of the message."""
+    messages: dict[tuple[UUID, UUID, int], float] = field(default_factory=dict)
+    """When what was sent to an execution was kept, by its id, that of the message, and the run of the execution."""
+    bulk_messages: dict[tuple[UUID, UUID], list[float]] = field(default_factory=dict)
+    """When an operation in bulk sent an execution its message, by their ids."""
     calls: list[Call] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     streams: list[Stream] = field(default_factory=list)

@@ -9,12 +9,14 @@ from random import Random
 from typing import Any, NoReturn, TypeVar
 from uuid import UUID
 
+from persistence.bulks import Advanced, Bulk
 from persistence.errors import UnavailableError
-from persistence.model import Execution, ExecutionDetail, Posted
+from persistence.model import Execution, ExecutionDetail, Posted, Scope
 from persistence.people import Acted
 from persistence.postgres.commit.committer import Committer
 from persistence.processes import News
-from persistence.transition import CommitResult, Created, NewExecution, Transition
+from persistence.requests import Request
+from persistence.transition import CommitResult, Created, NewExecution, Reopened, Reopening, Transition
 from tests.simulation.database import Database, finished
 from tests.simulation.loop import Process
 from tests.simulation.writer import Writer
@@ -58,6 +60,10 @@ READS = {
     "find_asked",
     "get_steps",
     "list_item_steps",
+    "list_executions",
+    "count_executions",
+    "find_for_bulk",
+    "get_bulk",
     "ping",
 }
 
@@ -273,7 +279,34 @@ class Link:
     def _sent(self, posted: Posted) -> None:
         if posted.message is not None:
             sent = self._database.history.messages
-            sent.setdefault((posted.execution.id, posted.message.id), self._loop.time())
+            key = posted.execution.id, posted.message.id, posted.execution.run
+            sent.setdefault(key, self._loop.time())
+
+    async def reopen(self, scope: Scope, reopening: Reopening, request: Request | None = None) -> Reopened:
+        """See ExecutionRepository."""
+
+        def reopen() -> Reopened:
+            return self._database.reopen(self.process, scope, reopening, request)
+
+        reopened = await self.call("reopen", reopen)
+        self.announce(News(frozenset({reopened.execution.id}), has_work=True))
+        return reopened
+
+    async def advance_bulk(self, bulk: Bulk, found: Sequence[UUID], *, is_last: bool) -> Advanced | None:
+        """See BulkRepository."""
+        tables, history = self._database.tables, self._database.history
+
+        def advance() -> Advanced | None:
+            step: Advanced | None = finished(self._database.memory.advance_bulk(bulk, found, is_last=is_last))
+            for mail in step.mail if step is not None else ():
+                self._sent(Posted(tables.executions[mail.execution_id].execution, mail.messages[0]))
+                history.bulk_messages.setdefault((bulk.id, mail.execution_id), []).append(self._loop.time())
+            return step
+
+        step = await self.call("advance_bulk", advance)
+        for mail in step.mail if step is not None else ():
+            self._announce_mail(tables.executions[mail.execution_id].execution)
+        return step
 
     def _announce_mail(self, row: Execution) -> None:
         self.announce(News(frozenset({row.id}), has_mail=True, has_work=row.incarnation is None))

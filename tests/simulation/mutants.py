@@ -1,4 +1,4 @@
-"""Planted bugs (FAULTS M1 to M33): each must turn its oracle red, or the oracle is broken."""
+"""Planted bugs (FAULTS M1 to M36): each must turn its oracle red, or the oracle is broken."""
 
 from __future__ import annotations
 
@@ -13,16 +13,27 @@ from uuid import NAMESPACE_DNS, UUID, uuid5
 
 from msgspec import structs
 
+from persistence.bulks import Bulk
 from persistence.errors import UnavailableError
 from persistence.memory import MemoryRepository, journal
+from persistence.memory.bulks import MemoryBulks
 from persistence.memory.tables import ExecutionRow
-from persistence.model import Execution, ExecutionDetail, Mail, Message, Posted, Scope
+from persistence.model import (
+    Execution,
+    ExecutionDetail,
+    Mail,
+    Message,
+    Posted,
+    Scope,
+    Step,
+    StepState,
+)
 from persistence.postgres.commit.committer import Committer
 from persistence.transition import CommitResult, Created, NewExecution, Transition
 from service.engine.clock import StoreClock
 from service.engine.definition import Definition
 from service.engine.executions import Executions
-from service.engine.planning import restoring
+from service.engine.planning import reopened, restoring
 from service.engine.planning.end_rules import EndRules
 from service.engine.planning.heap import Heap
 from service.engine.planning.pause_rules import PauseRules
@@ -290,6 +301,48 @@ def _lost_edit(stack: ExitStack) -> None:
     before = restoring.restoring
     for module in (restoring, driver):
         _replace(stack, module, "restoring", restored)
+
+
+@_mutant("M34", "a retry runs again what has completed", "RE1")
+def _done_again(stack: ExitStack) -> None:
+    def is_undone(self: reopened._Reopening, step: Step) -> bool:
+        return step.state is StepState.COMPLETED or before(self, step)
+
+    before = _replace(stack, reopened._Reopening, "_is_undone", is_undone)
+
+
+@_mutant("M35", "whoever goes on with a retry does not know what was edited", "RE2")
+def _lost_edit_of_retry(stack: ExitStack) -> None:
+    def restored(definition: Definition, detail: ExecutionDetail, worker: str) -> Work[State]:
+        return before(definition, structs.replace(detail, edit=None), worker)
+
+    before = restoring.restoring
+    for module in (restoring, driver):
+        _replace(stack, module, "restoring", restored)
+
+
+@_mutant("M30", "a fork shares a payload with its original", "RE4")
+def _shared_payload(stack: ExitStack) -> None:
+    def create(self: journal.MemoryJournal, new: NewExecution) -> Created:
+        created: Created = before(self, new)
+        if new.execution.lineage is not None:
+            rows = self._tables.executions
+            rows[created.execution.id].input = rows[new.execution.lineage.source].input
+        return created
+
+    before = _replace(stack, journal.MemoryJournal, "_create", create)
+
+
+@_mutant("M36", "whoever takes an operation in bulk over begins it anew", "CA8")
+def _begun_anew(stack: ExitStack) -> None:
+    async def take(self: MemoryBulks, *how: Any) -> Sequence[Bulk]:
+        taken: Sequence[Bulk] = await before(self, *how)
+        for bulk in taken:
+            row = self._tables.bulks[bulk.id]
+            row.bulk = dataclasses.replace(row.bulk, cursor=UUID(int=(1 << 128) - 1))
+        return [self._tables.bulks[bulk.id].bulk for bulk in taken]
+
+    before = _replace(stack, MemoryBulks, "take_bulks", take)
 
 
 @_mutant("M19", "a message that is delivered again happens again", "I21")

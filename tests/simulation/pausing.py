@@ -28,7 +28,7 @@ def check_pauses(world: World) -> Iterator[str]:
         messages = opened(row.events)
         problems = [*_begun(messages), *_forgotten(messages, world.scenario.healed_at)]
         told = {message.WhichOneof("kind") for message in messages}
-        if execution_id in kept and "paused" not in told and row.execution.state.value == "COMPLETED":
+        if execution_id in kept and not told & {"paused", "reopened"} and row.execution.state.value == "COMPLETED":
             problems.append("it was to be paused, completed, and says nothing of that")
         yield from (f"CA5: {problem} ({execution_id})" for problem in problems)
 
@@ -54,6 +54,8 @@ def _forgotten(messages: list[ExecutionEvent], healed_at: float) -> Iterator[str
                 due[body.path] = seconds(body.wait.wake_time)
             case "step_retrying":
                 due[body.path] = seconds(body.retry_time)
+            case "reopened":
+                due, owed = {}, {}
             case "resumed":
                 owed = {path: time for path, wake in due.items() if wake <= time}
             case "paused" | "cancelling":

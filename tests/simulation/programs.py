@@ -7,7 +7,16 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from tests.simulation.scenario import Fault, OrderSpec, Request, Scenario, Spec
+from tests.simulation.scenario import (
+    BulkSpec,
+    Fault,
+    ForkSpec,
+    OrderSpec,
+    Request,
+    RetrySpec,
+    Scenario,
+    Spec,
+)
 from tests.simulation.signalling import NAME
 
 ORGS = ("acme", "globex", "initech")
@@ -36,6 +45,7 @@ def scenario(seed: int) -> Scenario:
     orders = [_held(Random(f"scenario {seed} pause {number}"), order) for number, order in enumerate(orders)]
     orders = [_debugged(Random(f"scenario {seed} debug {number}"), order) for number, order in enumerate(orders)]
     orders = [_signalled(Random(f"scenario {seed} signals {number}"), order) for number, order in enumerate(orders)]
+    orders = [_gone_on(Random(f"scenario {seed} retries {number}"), order) for number, order in enumerate(orders)]
     ttl = random.choice((2.0, 2.0, 3.0))
     return Scenario(
         seed=seed,
@@ -53,6 +63,7 @@ def scenario(seed: int) -> Scenario:
         held_rate=answers.choice((0.0, 0.0, 0.05, 0.2)),
         unknown_timeout=answers.choice((2.0, 2.0, 60.0)),
         max_running=random.choice((2_000, 2_000, 2)),
+        bulks=_bulks(Random(f"scenario {seed} bulks"), workflows),
     )
 
 
@@ -106,6 +117,34 @@ def _debugged(random: Random, order: OrderSpec) -> OrderSpec:
     if order.paused_at is not None or random.random() > 0.3:
         return order
     return replace(order, debugged=[random.choice((0.0, 0.3, 1.0, 3.0)) for _ in range(random.randint(1, 4))])
+
+
+def _gone_on(random: Random, order: OrderSpec) -> OrderSpec:
+    """Return an order that somebody may retry and fork."""
+    retries, forks = list[RetrySpec](), list[ForkSpec]()
+    if random.random() < 0.4:
+        changes = ("", "", "edit", "skip")
+        for _ in range(random.randint(1, 2)):
+            retries.append(RetrySpec(random.choice((0.0, 0.5, 2.0)), random.choice(changes)))
+    if random.random() < 0.3:
+        for _ in range(random.randint(1, 2)):
+            at, step = round(random.uniform(0.0, SPAN), 3), random.choice((-1, 0, 1, 2, 3))
+            forks.append(ForkSpec(at, step, random.random() < 0.3, random.random() < 0.3))
+    return replace(order, retries=retries, forks=forks)
+
+
+def _bulks(random: Random, workflows: list[Spec]) -> list[BulkSpec]:
+    """Return what somebody does to all executions of an org; nothing is retried that takes processes down."""
+    actions = ["CANCEL", "PAUSE", "PAUSE", "TERMINATE"]
+    if not any(step["params"].get("kills") for spec in workflows for step in spec.document["steps"]):
+        actions += ["RETRY", "RETRY"]
+    bulks = list[BulkSpec]()
+    for _ in range(random.choice((0, 0, 1, 1, 2))):
+        action, org = random.choice(actions), random.choice(workflows).org
+        time = random.uniform(SPAN / 2, 2 * SPAN) if action == "RETRY" else random.uniform(0.5, SPAN)
+        limit, rate, stopped = random.choice((0, 0, 2)), random.choice((0, 0, 1)), random.choice((None,) * 3 + (0.2,))
+        bulks.append(BulkSpec(round(time, 3), org, action, limit, rate, stopped))
+    return bulks
 
 
 def _faults(random: Random, replicas: int, ttl: float) -> list[Fault]:

@@ -69,6 +69,7 @@ class Replica:
         engine = self.process.context().run(build_engine, config, repository, registry, outside)
         self.hub, self.runner, self.executions = engine.hub, engine.runner, engine.executions
         self.people, self.control = engine.people, engine.control
+        self.bulks, self._carrier = engine.bulks, engine.carrier if scenario.bulks else None
         self.signalling = Signalling(repository, engine.workflows, engine.control)
         self.effects.runner = self.runner
         self.leases = LeaseKeeper(repository, self.runner.tenure, self.clock, scenario.ttl, self.new_incarnation)
@@ -95,6 +96,8 @@ class Replica:
         self.up.set()
         self.lease = self.runner.tasks.keep(self.leases.keep, "lease")
         self.runner.start()
+        if self._carrier is not None:
+            self.runner.tasks.keep(self._carrier.keep, "operations in bulk")
 
     async def _register(self) -> None:
         while True:

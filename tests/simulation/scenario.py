@@ -26,6 +26,40 @@ class Request(msgspec.Struct, frozen=True):
     """Whether the content is another one than that of the order: a reused request id."""
 
 
+class RetrySpec(msgspec.Struct, frozen=True):
+    """A retry in place, `after` so many seconds from an end; `change`: with an "edit" of what failed, or a "skip"."""
+
+    after: float
+    change: str = ""
+
+
+class ForkSpec(msgspec.Struct, frozen=True):
+    """A fork, `at` so many seconds from when the execution is known.
+
+    It begins from a step by its place in the definition, from the beginning where that is -1; with another input if it
+    `changes` that, and with an output in the place of that of the first step if it `gives` one.
+    """
+
+    at: float
+    step: int = -1
+    changes: bool = False
+    gives: bool = False
+
+
+class BulkSpec(msgspec.Struct, frozen=True):
+    """An operation in bulk on all executions of an org, at a time; what it pauses is resumed in bulk later.
+
+    Somebody stops it `stopped_after` so many seconds. With `limit` and `rate` as in a request.
+    """
+
+    time: float
+    org: str
+    action: str
+    limit: int = 0
+    rate: int = 0
+    stopped_after: float | None = None
+
+
 class OrderSpec(msgspec.Struct, frozen=True):
     """An execution that somebody wants, and what they do with it."""
 
@@ -46,6 +80,8 @@ class OrderSpec(msgspec.Struct, frozen=True):
     """Seconds for which somebody who debugs it lets it be held before each of its first steps."""
     signals: list[float] = []
     """Seconds after which somebody sends it a signal, from when it is known or from the one before."""
+    retries: list[RetrySpec] = []
+    forks: list[ForkSpec] = []
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -78,12 +114,14 @@ class Scenario(msgspec.Struct, frozen=True):
     ttl: float = 2.0
     park_after: float = 2.0
     max_running: int = 2_000
+    bulks: list[BulkSpec] = []
 
     @property
     def healed_at(self) -> float:
         """When the last fault is over."""
         ends = [fault.time + fault.duration for fault in self.faults]
-        return max([*ends, *(request.time for request in self.requests)], default=0.0)
+        begun = [*(request.time for request in self.requests), *(bulk.time for bulk in self.bulks)]
+        return max([*ends, *begun], default=0.0)
 
     def save(self, path: Path) -> None:
         """Write it to a file."""

@@ -10,6 +10,7 @@ from uuid import UUID
 from flowkeep.payload import from_value
 from flowkeep.v1.event_pb2 import ExecutionEvent
 from tests.simulation.folding import opened
+from tests.simulation.runs import Runs
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -20,6 +21,7 @@ NAME = "go"
 
 def check_signals(world: World) -> Iterator[str]:
     """Give signals that are lost, come or are taken twice, and steps that gave up although one was there."""
+    runs = Runs(world)
     for execution_id, row in world.database.tables.executions.items():
         messages = opened(row.events)
         came = [each.signal_received.signal_id for each in messages if each.HasField("signal_received")]
@@ -28,7 +30,7 @@ def check_signals(world: World) -> Iterator[str]:
             for answer in world.history.answers
             if (answer.kind, answer.outcome, answer.execution_id) == ("signal", "ok", execution_id)
         }
-        is_cancelled = row.execution.state.value == "CANCELLED"
+        is_cancelled = runs.was_cancelled(execution_id)
         problems = [f"signal {each} was kept, and never came" for each in sorted(acknowledged - {*came})]
         problems = [] if is_cancelled else problems
         problems += [f"signal {each} came {n} times" for each, n in Counter(came).items() if n > 1]

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import warnings
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import AsyncMock, patch
@@ -135,7 +133,9 @@ def add_write(world: World, **changes: Any) -> None:
 
 def consumed(world: World) -> tuple[UUID, ...]:
     """Return what the cancelled execution was sent."""
-    return tuple(message for execution, message in world.history.messages if execution == world.clients.ids[CANCELLED])
+    return tuple(
+        message for execution, message, _ in world.history.messages if execution == world.clients.ids[CANCELLED]
+    )
 
 
 def pass_by(world: World) -> None:
@@ -296,7 +296,7 @@ SPOILT: dict[str, Callable[[World], object]] = {
     "I20: awaited + I20: boom + I20: retrieved": lambda w: go_on(w, blunder),
     "I20: leaks the task 'left' + I20: lease": lambda w: go_on(w, leak),
     "I21: consumed 2 times": lambda w: add_write(w, execution_id=w.clients.ids[CANCELLED], consumed=consumed(w)),
-    "I21: never consumed": lambda w: w.history.messages.update({(w.clients.ids[PLAIN], NOBODY): 0.0}),
+    "I21: never consumed": lambda w: w.history.messages.update({(w.clients.ids[PLAIN], NOBODY, 1): 0.0}),
     "I21: passed by": pass_by,
     "CA2:": lambda w: add_answer(w, "cancel", "ok", PLAIN, time=calls_of(w)[-1].begun),
     "CA3: + ST12:": lambda w: add_call(w, order=CANCELLED, attempt=9, begun=LATER),
@@ -339,9 +339,3 @@ def test_a_wrong_world_is_seen(world: World, expected: str) -> None:
     for rule, words in reports:
         assert any(each.startswith(f"{rule}:") and words.strip() in each for each in problems), problems
     assert {each.split(":")[0] for each in problems} == {rule for rule, _ in reports}, problems
-
-
-def test_every_rule_was_red_once() -> None:
-    judges = ("checker", "clients", "folding", "database", "link", "timing", "world")
-    sources = "".join(Path(__file__).with_name(f"{judge}.py").read_text() for judge in judges)
-    assert set(re.findall(r'"([A-Z]+\d+): ', sources)) <= set(re.findall(r"([A-Z]+\d+):", str([*SPOILT])))

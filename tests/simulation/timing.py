@@ -39,9 +39,10 @@ def check_times(world: World) -> Iterator[str]:
         if len(times) == len(messages):
             number = int(row.execution.correlation_id.removeprefix("order-"))
             order = world.scenario.orders[number]
+            delay = order.start_delay if row.execution.lineage is None else 0.0
             document = world.scenario.workflows[order.workflow].document
             timeout = order.timeout or document["timeout"]
-            for problem in _early(messages, times, document, order.start_delay, timeout):
+            for problem in _early(messages, times, document, delay, timeout):
                 yield f"I14: {problem} ({execution_id})"
 
 
@@ -57,8 +58,13 @@ def _early(
         path = getattr(message, kind).path if kind.startswith("step_") else ""
         match kind:
             case "started":
-                yield from timers.pop("").judge(time)
+                if "" in timers:
+                    yield from timers.pop("").judge(time)
                 deadline = _Timer("it had a deadline", time, timeout, message.started.deadline_time)
+            case "reopened":
+                timers.clear()
+                failures.clear()
+                deadline = _Timer("it had a deadline", time, 0.0, message.reopened.deadline_time)
             case "step_waiting" if message.step_waiting.wait.HasField("breakpoint"):
                 pass  # it has not begun to wait for a time
             case "step_waiting" if duration := _duration(steps[path]["params"]):

@@ -28,14 +28,17 @@ from tests.simulation.effects import Effects
 from tests.simulation.history import History
 from tests.simulation.link import CLEAR, LATEST
 from tests.simulation.loop import WORLD, DeadlockError, VirtualLoop
+from tests.simulation.operators import Operators
 from tests.simulation.replica import DEFAULTS, Replica
 from tests.simulation.scenario import Fault, Scenario
 
 AMBUSH = 5.0
 """Virtual seconds that a fault waits for the call at which it is to happen."""
 
-CALM = 60.0
-"""Virtual seconds after the last heal in which everything has to end: what is left of timers, retries and timeouts."""
+CALM = 90.0
+"""Virtual seconds after the last heal in which everything has to end: what is left of timers, retries and timeouts, and
+of runs that begin after an end.
+"""
 
 
 class World:
@@ -49,6 +52,7 @@ class World:
         self.replicas: list[Replica] = []
         self.all_replicas: list[Replica] = []
         self.clients = Clients(self, Random(f"{scenario.seed} clients"))
+        self.operators = Operators(self, self.clients, Random(f"{scenario.seed} operators"))
         self._restarts: list[asyncio.Task[None]] = []
         self._is_calm = False
         self._starts = [0] * scenario.replicas
@@ -105,6 +109,12 @@ class World:
                 tasks.append(self._spawn(self.clients.signal(number, spec), "signal"))
             if spec.answered_after is not None:
                 tasks.append(self._spawn(self.clients.answer(number, spec.answered_after), "answer"))
+            if spec.retries:
+                tasks.append(self._spawn(self.operators.retry(number, spec), "retry"))
+            for place, fork in enumerate(spec.forks):
+                tasks.append(self._spawn(self.operators.fork(number, fork, place), "fork"))
+        for place, bulk in enumerate(self.scenario.bulks):
+            tasks.append(self._spawn(self.operators.act(bulk, place), "bulk"))
         faults = [self._spawn(self._inflict(fault), "fault") for fault in self.scenario.faults]
         await asyncio.gather(*faults)
         await self.until(self.scenario.healed_at)
