@@ -99,10 +99,16 @@ _USAGES = [None, Usage(7, 1), Usage(cost_micros=MOST // 2)]
 _FREQUENCIES = {
     **{"succeed": 24, "fail": 18, "due": 20, "pass": 6, "progress": 6, "suspend": 16, "stale": 8, "repeat": 6},
     **{"early": 6, "recover": 8, "stop": 6, "miss": 8, "free": 8, "lack": 6, "find": 6, "restart": 12, "rejoin": 8},
-    **{"lose": 6, "hold": 12, "signal": 16, "debug": 10},
+    **{"lose": 6, "hold": 12, "signal": 16, "debug": 10, "edit": 6},
 }
 _KINDS = [kind for kind, frequency in _FREQUENCIES.items() for _ in range(frequency)]
 _ENDS = ["cancel", "cancel", "deadline", "deadline", "condemn", "terminate"]
+_POINTS: list[list[str | tuple[str, str]]] = [
+    *([],) * 3,
+    ["*"],
+    [("*", "params != null && has(params.n) && params.n > 1")],
+    [("s0", "params == null"), ("*", "params.absent")],
+]
 _WORK = [None, 1, 1, 12_000, 40_000]
 _ENOUGH = [None, None, 1, 2_000]
 _RESULT_KINDS = {"succeed", "fail", "suspend", "progress"}
@@ -202,19 +208,29 @@ def histories(draw: Draw) -> Driver:
 def retried(draw: Draw) -> Driver:
     """Return an execution that was retried in place after each of its first ends, as far as it could be."""
     driver: Driver = draw(histories())
-    for _ in range(draw(st.integers(1, 3))):
+    retry(draw, driver, draw(st.integers(1, 3)))
+    return driver
+
+
+def retry(draw: Draw, driver: Driver, times: int) -> None:
+    """Let an execution be retried in place so often, as far as it can be, and anything happen to each run."""
+    for _ in range(times):
         if driver.state.state not in RETRIABLE_STATES:
             break
         driver.now += timedelta(seconds=1)
         driver.reopen("again", draw(st.sampled_from([None, None, 5.0])), _edit(draw, driver))
-        ends = draw(st.dictionaries(st.integers(0, 15), st.sampled_from(_ENDS), max_size=1))
-        for turn in range(draw(st.integers(0, MOST_HAPPENINGS // 2))):
-            if driver.state.state.is_end:
-                break
-            kind = ends.get(turn) or draw(st.sampled_from(_KINDS))
-            _play(driver, kind, *divmod(draw(st.integers(0, 47)), 4))
-        drain(driver)
-    return driver
+        go_on(draw, driver)
+
+
+def go_on(draw: Draw, driver: Driver) -> None:
+    """Let anything happen to an execution that goes on, and drive it to its end."""
+    ends = draw(st.dictionaries(st.integers(0, 15), st.sampled_from(_ENDS), max_size=1))
+    for turn in range(draw(st.integers(0, MOST_HAPPENINGS // 2))):
+        if driver.state.state.is_end:
+            break
+        kind = ends.get(turn) or draw(st.sampled_from(_KINDS))
+        _play(driver, kind, *divmod(draw(st.integers(0, 47)), 4))
+    drain(driver)
 
 
 def _edit(draw: Draw, driver: Driver) -> Edit | None:
@@ -301,7 +317,11 @@ def _play(driver: Driver, kind: str, which: int, how: int) -> None:
             driver.edit_input(min(waiting(driver, WaitKind.BREAKPOINT), default=path), {"edited": how})
             driver.resume(**({}, {"step_over": True}, {"run_to": path}, {"step_over": True})[how])
         case "debug":
-            driver.set_breakpoints(*(path, f"{path}.a0", "s1")[: how + 1] if how else ())
+            driver.set_breakpoints(
+                *_POINTS[which % len(_POINTS)], *(path, f"{path}.a0", "s1")[: how + 1] if how else ()
+            )
+        case "edit":
+            driver.edit_input(min(waiting(driver, WaitKind.BREAKPOINT), default=path), {"edited": which})
         case "terminate":
             driver.terminate()
         case "signal":

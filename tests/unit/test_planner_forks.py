@@ -18,7 +18,7 @@ from service.engine.running.soundness import contradictions
 from service.engine.violations import ValidationError
 from tests.unit.planner_definitions import each, graph, sequence, step
 from tests.unit.planner_forks import forked, inherited
-from tests.unit.planner_histories import drain, histories
+from tests.unit.planner_histories import go_on, histories, retry
 from tests.unit.planner_programs import FATAL, Driver, check_stored, started, starts, told_by_rows
 from tests.unit.test_planner_folding import check
 
@@ -164,7 +164,8 @@ def test_from_any_step_of_any_prefix_what_is_inherited_never_runs_again_and_rows
     kept = {row.path: row for row in fork.rows.values()}
     assert set(kept) == {row.path for row in found.steps} and start not in kept
     fork.start()
-    drain(fork)
+    go_on(data.draw, fork)
+    retry(data.draw, fork, 1)
     assert fork.state.state.is_end
     for after in fork.turns:
         state = after.plan.state
