@@ -145,8 +145,10 @@ class ServerProcess:
         await self._running.wait()
         await self._gone()
 
-    async def restart(self) -> None:
-        """Start again what was killed or stopped."""
+    async def restart(self, settings: Mapping[str, str] | None = None) -> None:
+        """Start again what was killed or stopped, with other settings if some are given."""
+        if settings is not None:
+            self._settings = settings
         await self.start()
 
     async def close(self) -> None:
