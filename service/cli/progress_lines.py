@@ -64,6 +64,11 @@ def _on_one_line(text: Text) -> Text:
 
 
 def _what_happened(event: ExecutionEvent, progress: Progress) -> Text:
+    text = _told(event, progress)
+    return text.append(" (inherited)", "dim") if event.inherited else text
+
+
+def _told(event: ExecutionEvent, progress: Progress) -> Text:
     match event.WhichOneof("kind"):
         case "created":
             created = event.created
@@ -127,7 +132,7 @@ def _step_happened(kind: str, event: ExecutionEvent, step: StepProgress) -> Text
             again = f"next attempt at {_clock(retrying.retry_time, event)}"
             return plain(f"attempt {retrying.attempt} failed, {again}: {failure}", "yellow")
         case "step_completed":
-            return plain(f"completed{_took(step)}", "green")
+            return plain("completed" if event.inherited else f"completed{_took(step)}", "green")
         case "step_failed":
             attempts = f" after {step.attempt} attempts" if step.attempt > 1 else ""
             return plain(_with(f"failed{attempts}", step.note), "bold red")

@@ -64,6 +64,7 @@ def _facts(execution_id: str, step: StepExecution, unreadable: Iterable[str]) ->
         ("Iteration", str(step.iteration) if step.iteration > 1 else ""),
         ("Attempt", _number(step)),
         ("Worker", plain(step.worker)),
+        ("Inherited", "from the execution that this one was made from; it did not run here" if step.inherited else ""),
         ("Started", time_text(step.start_time)),
         ("Ended", time_text(step.end_time)),
         ("Waits", plain(wait_text(step.wait) if step.state == StepExecution.STATE_WAITING else "")),

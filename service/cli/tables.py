@@ -294,6 +294,8 @@ def _failed(execution: Execution) -> str:
 
 def _note(step: StepExecution) -> str:
     """Return what is to be known of a step in short; a failure's message stands below the table."""
+    if step.inherited:
+        return "inherited"
     if step.HasField("failure"):
         return step.failure.code
     if step.skip_reason:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from persistence.errors import NotFoundError
 from persistence.listing import StepFilter
-from persistence.model import OPEN_STEP_STATES, Execution, ExecutionState, Scope, Step, StepState
+from persistence.model import OPEN_STEP_STATES, Execution, Scope, Step, StepState
 from persistence.people import Person, Task, TaskFilter
 from persistence.processes import Driving
 from persistence.repository import Repository
@@ -239,13 +239,14 @@ def _of_execution(execution: Execution, driving: Driving, room: Room, *, has_ope
         found.append(of.paused(execution.pause, is_put_off=is_put_off))
     if of.is_ending(execution):
         found.append(of.ending(execution))
-    is_unbegun = execution.state is ExecutionState.PENDING
+    is_unbegun = execution.start_time is None
     if is_unbegun and execution.scheduled_time is not None and execution.scheduled_time > driving.time:
         found.append(of.start_delay(execution, execution.scheduled_time))
     elif execution.incarnation is not None:
         found.append(of.server(driving))
     elif execution.wake_time is not None and execution.wake_time > driving.time:
-        if execution.pause is None or not execution.pause.stops_deadline:  # else only a resume moves it
+        has_deadline = not is_unbegun and not (execution.pause is not None and execution.pause.stops_deadline)
+        if execution.pause is None or has_deadline:  # else only a resume moves it
             found.append(of.parked(execution.wake_time))
     else:
         found.append(of.queue(execution, driving.before, MOST_BEFORE))

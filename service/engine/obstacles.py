@@ -17,6 +17,7 @@ MOST_NAMED = 20
 """Steps, or holders, that one reason names."""
 
 _MOST_SAID = 3
+_LONGEST_MESSAGE = 200
 
 
 class Kind(StrEnum):
@@ -81,8 +82,7 @@ class Obstacle:
 def ended(execution: Execution) -> Obstacle:
     """Return that it has ended, and that nothing is to come."""
     run = f" in run {execution.run}" if execution.run > 1 else ""
-    code = failure_code(execution)
-    why = f" with {code}" if code and execution.state is not ExecutionState.COMPLETED else ""
+    why = _why(execution) if execution.state is not ExecutionState.COMPLETED else ""
     more = "" if execution.state is ExecutionState.COMPLETED else ", unless it is retried"
     sentence = f"It has ended{run}: {execution.state}{why}. Nothing is to come{more}."
     return Obstacle(Kind.ENDED, sentence, execution.end_time, state=execution.state)
@@ -279,6 +279,17 @@ def failure_code(failed: Step | Execution) -> str:
     """Return the code of the failure of the last attempt, or of an end; empty where it cannot be told."""
     code = (failed.failure or {}).get("code", "")
     return code if isinstance(code, str) else ""
+
+
+def _why(execution: Execution) -> str:
+    """Return in which step an execution failed, with which code, and the beginning of what was said of it."""
+    failure, code = execution.failure or {}, failure_code(execution)
+    path, details = failure.get("step_path"), failure.get("details")
+    if not path or not isinstance(details, dict):
+        return f" with {code}" if code else ""
+    message = str(failure.get("message", ""))[:_LONGEST_MESSAGE].rstrip(".")
+    # The code of the step tells more than that a step has failed.
+    return f" in {path} with {details.get('code', code)}{message and f': {message}'}"
 
 
 def _held_since(wait: Wait, holding: Execution, now: datetime) -> datetime | None:
