@@ -27,6 +27,8 @@ type ExecuteOptions struct {
 	StartDelay time.Duration
 	// Timeout is how long the execution may take from its start; 0 is the workflow's.
 	Timeout time.Duration
+	// Breakpoints are where it is held: before which steps, each always or where its condition is true.
+	Breakpoints []*flowkeepv1.Breakpoint
 	// Wait for the end: the answer comes when the execution has ended, or after 300 s, or the context's deadline, with the
 	// execution still running.
 	Wait bool
@@ -84,6 +86,7 @@ func NewExecuteRequest(workflow string, input any, options *ExecuteOptions) (*fl
 		CorrelationId: set.CorrelationID,
 		StartDelay:    span(set.StartDelay),
 		Timeout:       span(set.Timeout),
+		Breakpoints:   set.Breakpoints,
 		Wait:          set.Wait,
 		View:          set.View,
 	}, nil

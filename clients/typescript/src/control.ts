@@ -12,6 +12,7 @@ import type {
 import { NotificationCalls } from "./notifications.js";
 import { type Input, toStruct } from "./payload.js";
 import {
+  breakpointsOf,
   type ChangeOptions,
   type ForkOptions,
   forkRequest,
@@ -93,8 +94,7 @@ export class ControlCalls extends NotificationCalls {
     breakpoints: Readonly<Record<string, string>>,
     options: ChangeOptions = {},
   ): Promise<Execution> {
-    const points = Object.entries(breakpoints).map(([path, condition]) => ({ path, condition }));
-    const request = { executionId, breakpoints: points, requestId: requestId(options) };
+    const request = { executionId, breakpoints: breakpointsOf(breakpoints), requestId: requestId(options) };
     const { executions } = this.#connection;
     const response = await this.#connection.call((attempt) => executions.setBreakpoints(request, attempt), options);
     return given(response.execution);
@@ -170,8 +170,8 @@ export class ControlCalls extends NotificationCalls {
   /**
    * Makes a new execution of an existing one, which stays as it is; the response has it as `execution`.
    *
-   * It begins from a `step`, from the beginning without one; what lies before is inherited. What is not given is as it was. With `validateOnly` the response only has the `checks`: what is recorded and does not
-   * fit. Throws NotFoundError, FailedPreconditionError (FORK_NOT_FITTING, FORK_TOO_LARGE).
+   * It begins from a `step`, from the beginning without one; what lies before is inherited. What is not given is as it was.
+   * With `validateOnly` the response only has the `checks`: what is recorded and does not fit. Throws NotFoundError, FailedPreconditionError (FORK_NOT_FITTING, FORK_TOO_LARGE).
    */
   async fork(executionId: string, options: ForkOptions = {}): Promise<ForkExecutionResponse> {
     const request = forkRequest(executionId, options);

@@ -53,7 +53,10 @@ export {
   type ExecuteOptions,
   executeRequest,
   type ExecutionFilters,
+  type ForkOptions,
   type ListOptions,
+  type RetryOptions,
+  type SignalStartOptions,
 } from "./requests.js";
 export type { CommentedOptions, TaskFilters } from "./tasks.js";
 export { type RunOptions, Worker, type WorkerOptions } from "./worker.js";

@@ -52,6 +52,8 @@ export interface ExecuteOptions extends ChangeOptions {
   readonly startDelay?: Span | undefined;
   /** How long the execution may take from its start; by default the workflow's. */
   readonly timeout?: Span | undefined;
+  /** Where it is held: paths of steps with conditions, empty for always; `*` is each step. */
+  readonly breakpoints?: Readonly<Record<string, string>> | undefined;
   /** Answer when the execution has ended, or after 300 s with the execution still running. */
   readonly wait?: boolean | undefined;
   /** How much of the execution is returned; by default BASIC, with `wait` together with the result. */
@@ -134,6 +136,7 @@ export function executeRequest(workflow: string, input?: Input, options: Execute
     tags: [...(options.tags ?? [])],
     labels: { ...options.labels },
     correlationId: options.correlationId ?? "",
+    breakpoints: breakpointsOf(options.breakpoints ?? {}),
     wait: options.wait ?? false,
     view: options.view ?? 0,
   });
@@ -150,6 +153,11 @@ export function executeRequest(workflow: string, input?: Input, options: Execute
     request.timeout = named("timeout", options.timeout);
   }
   return request;
+}
+
+/** Returns breakpoints as they are sent. */
+export function breakpointsOf(breakpoints: Readonly<Record<string, string>>): { path: string; condition: string }[] {
+  return Object.entries(breakpoints).map(([path, condition]) => ({ path, condition }));
 }
 
 /** Returns a request of SignalWithStart. It always has a request id, so that sending it again sends nothing twice. */
