@@ -21,6 +21,7 @@ from service.api.claims import (
     shown,
 )
 from service.api.keys import JwksKeys, KeySource, StaticKey
+from service.api.repeated_lines import RepeatedLines
 from service.config import Config, ConfigError
 
 log = structlog.get_logger(__name__)
@@ -67,6 +68,7 @@ class TokenAuthenticator:
         self.keys = keys
         self._algorithm = algorithm
         self._rules = rules
+        self._lines = RepeatedLines()
 
     async def identify(self, metadata: Mapping[str, Sequence[str]], peer: str = "") -> Identity:
         """Return the identity that the token's verified claims give."""
@@ -80,7 +82,8 @@ class TokenAuthenticator:
                 refused.facts |= {name: shown(header[name]) for name in ("alg", "kid") if name in header}
                 raise
         except RefusedTokenError as refused:
-            log.warning("token refused", peer=peer, reason=refused.reason, **refused.facts)
+            if self._lines.passes("token refused", peer.rpartition(":")[0], refused.reason):
+                log.warning("token refused", peer=peer, reason=refused.reason, **refused.facts)
             raise
 
     async def _verified(self, token: str, header: Mapping[str, Any]) -> dict[str, Any]:

@@ -38,6 +38,7 @@ from service.api.identity import Authenticator, current_identity
 from service.api.large import Batch, reader, whole
 from service.api.permissions import PERMISSIONS, also_needed
 from service.api.receiving import Receiving, this_task
+from service.api.repeated_lines import RepeatedLines
 from service.api.requests import Judge, check_read
 from service.api.sending import Sending
 from service.api.streams import Recheck, Streams
@@ -45,6 +46,7 @@ from service.config import LARGEST_REQUEST
 from service.engine.violations import ValidationError, Violation
 
 log = structlog.get_logger(__name__)
+_lines = RepeatedLines()
 
 OURS = "/flowkeep.v1."
 
@@ -237,6 +239,8 @@ def _loosen(aborted: aio.AbortError) -> None:
 def _log(method: str, code: str, started: float, **more: str) -> None:
     # A line for each call that went well costs as much as keeping a row: it is for those who ask for it.
     say = log.debug if code == "OK" else log.info
+    if code != "OK" and not _lines.passes("call", method, code, *more.values()):
+        return
     milliseconds = round((time.perf_counter() - started) * 1e3, 2)
     say("call", method=method.removeprefix(OURS), code=code, ms=milliseconds, **more)
 
