@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/structpb"
 
 	flowkeepv1 "flowkeep.dev/go/v1"
 )
@@ -58,14 +57,23 @@ func (c *Client) Pause(ctx context.Context, executionID string, options *PauseOp
 
 // Resume lets a paused execution go on, and returns it.
 func (c *Client) Resume(ctx context.Context, executionID, reason string) (*flowkeepv1.ResumeResponse, error) {
-	request := &flowkeepv1.ResumeRequest{ExecutionId: executionID, Reason: reason, RequestId: requestID("")}
-	return call(ctx, c, c.executions.Resume, request, c.timeout)
+	return c.resume(ctx, &flowkeepv1.ResumeRequest{ExecutionId: executionID, Reason: reason})
 }
 
 // StepOver lets a paused execution go on to the next step that begins, before which it is paused again.
 func (c *Client) StepOver(ctx context.Context, executionID string) (*flowkeepv1.ResumeResponse, error) {
 	halt := &flowkeepv1.ResumeRequest_StepOver{StepOver: true}
-	request := &flowkeepv1.ResumeRequest{ExecutionId: executionID, RequestId: requestID(""), Halt: halt}
+	return c.resume(ctx, &flowkeepv1.ResumeRequest{ExecutionId: executionID, Halt: halt})
+}
+
+// RunTo lets a paused execution go on to the step at a path, before which it is paused again.
+func (c *Client) RunTo(ctx context.Context, executionID, path string) (*flowkeepv1.ResumeResponse, error) {
+	halt := &flowkeepv1.ResumeRequest_RunTo{RunTo: path}
+	return c.resume(ctx, &flowkeepv1.ResumeRequest{ExecutionId: executionID, Halt: halt})
+}
+
+func (c *Client) resume(ctx context.Context, request *flowkeepv1.ResumeRequest) (*flowkeepv1.ResumeResponse, error) {
+	request.RequestId = requestID("")
 	return call(ctx, c, c.executions.Resume, request, c.timeout)
 }
 
@@ -80,8 +88,8 @@ func (c *Client) SetBreakpoints(ctx context.Context, executionID string, breakpo
 
 // EditStepInput lets a step that a breakpoint holds be called with this input. Of one that is not held the error is
 // ErrFailedPrecondition, STEP_NOT_HELD.
-func (c *Client) EditStepInput(ctx context.Context, executionID, path string, input map[string]any) (*flowkeepv1.Execution, error) {
-	given, err := structpb.NewStruct(input)
+func (c *Client) EditStepInput(ctx context.Context, executionID, path string, input any) (*flowkeepv1.Execution, error) {
+	given, err := toStruct(input, "input")
 	if err != nil {
 		return nil, err
 	}

@@ -57,6 +57,17 @@ func TestAnExecutionIsHeldBeforeStepsAndGoesOnFromOneToTheNext(t *testing.T) {
 	equal(t, before.GetState(), flowkeepv1.Execution_STATE_PAUSED)
 }
 
+func TestAnExecutionGoesOnToAStep(t *testing.T) {
+	client, ctx := dial(t, target(t)), t.Context()
+	options := &flowkeep.ExecuteOptions{Breakpoints: []*flowkeepv1.Breakpoint{{Path: "greet", Condition: "true"}}}
+	id := started(t, client, made(t, client, greet, shout), you, options).GetExecutionId()
+	_, seq := held(t, client, id, 0)
+	must[*flowkeepv1.ResumeResponse](t)(client.RunTo(ctx, id, "shout"))
+	path, _ := held(t, client, id, seq)
+	equal(t, path, "shout")
+	must[*flowkeepv1.TerminateResponse](t)(client.Terminate(ctx, id, ""))
+}
+
 func TestAnExecutionIsPausedResumedAndTerminated(t *testing.T) {
 	client, ctx := dial(t, target(t)), t.Context()
 	id := started(t, client, made(t, client, pause), nil, nil).GetExecutionId()
