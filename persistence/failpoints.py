@@ -64,6 +64,8 @@ POINTS: Mapping[str, Place] = {
     "retry.after_commit_before_claim": Place.ASYNC,
     "bulk.before_step": Place.ASYNC,
     "bulk.after_step_before_delivery": Place.ASYNC,
+    "workflow.before_commit": Place.ASYNC,
+    "workflow.after_commit_before_delivery": Place.ASYNC,
     "timer.after_due_select": Place.PLAIN,
     "purge.between_batches": Place.ASYNC,
     "drain.after_stop_accept": Place.PLAIN,

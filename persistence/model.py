@@ -22,6 +22,8 @@ from persistence.mail import (
 from persistence.mail import Mail as Mail
 from persistence.mail import Message as Message
 from persistence.mail import MessageKind as MessageKind
+from persistence.pauses import Pause as Pause
+from persistence.pauses import WorkflowPause
 from persistence.signals import Signal
 from persistence.usage import Usage
 from persistence.waits import Wait as Wait  # what steps hold is known by this module, too
@@ -108,7 +110,7 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Workflow:
-    """One revision of a workflow. `document` is the definition as canonical JSON.
+    """One revision of a workflow. `document` is the definition as canonical JSON, `pause` how all of it is paused now.
 
     `unreadable` names the fields that the store holds and that cannot be read; they are empty.
     """
@@ -123,6 +125,7 @@ class Workflow:
     update_time: datetime
     updated_by: str
     unreadable: tuple[str, ...] = ()
+    pause: WorkflowPause | None = None
 
 
 class Outcome(StrEnum):
@@ -159,23 +162,6 @@ class Ending(msgspec.Struct, frozen=True):
     failure: Mapping[str, Any]
 
 
-class Pause(msgspec.Struct, frozen=True):
-    """Since when nothing of an execution begins, and who wanted that why.
-
-    `is_hard`: attempts that ran were stopped, and are made again. `stops_deadline`: the time of it does not count.
-    `seq` is the number of its event, `step` the path of
-    the step that is held, where the execution paused itself.
-    """
-
-    by: str
-    reason: str
-    time: datetime
-    is_hard: bool = False
-    stops_deadline: bool = False
-    seq: int = 0
-    step: str = ""
-
-
 class Execution(msgspec.Struct, frozen=True):
     """The narrow row of an execution.
 
@@ -188,7 +174,7 @@ class Execution(msgspec.Struct, frozen=True):
     `failure` is a JSON object with code, message, details, step_path, step_iteration, retryable, stack_trace. `ending`
     is the end that is decided, from then until it has come. `pause` is there while it is PAUSED, `breakpoints` where
     something may hold it. `mail` is how many binding messages it was ever sent. `lineage` is that of one which was made
-    from another execution.
+    from another execution. `held_back`: its workflow is paused, and it does not start until that is resumed.
     `unreadable` names the columns that the store holds and that cannot be read; something empty stands in their place.
     """
 
@@ -228,6 +214,12 @@ class Execution(msgspec.Struct, frozen=True):
     reopened_seq: int = 0
     lineage: Lineage | None = None
     breakpoints: Breakpoints | None = None
+    held_back: bool = False
+
+    @property
+    def has_joinable_pause(self) -> bool:
+        """Whether it is paused by a breakpoint or its workflow alone."""
+        return self.pause is not None and self.pause.is_joinable
 
 
 StepKey = tuple[str, int]

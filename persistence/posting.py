@@ -9,8 +9,12 @@ from uuid import UUID
 import msgspec
 
 from persistence.errors import ExecutionFinishedError, ExecutionStateError, SignalsFullError
-from persistence.model import Execution, ExecutionState, Json, MessageKind
+from persistence.model import Execution, ExecutionState, Json, Message, MessageKind
+from persistence.pauses import PAUSE_ID
 from persistence.signals import MOST_WAITING, MOST_WAITING_BYTES, has_room
+
+OF_WORKFLOW = "WORKFLOW_"
+"""What stands before the kinds of messages that the pause of a whole workflow sends."""
 
 _GOING = frozenset({ExecutionState.PENDING, ExecutionState.RUNNING})
 
@@ -42,6 +46,11 @@ class Standing(Protocol):
         """The end that is decided while attempts are being stopped, None while there is none."""
         ...
 
+    @property
+    def has_joinable_pause(self) -> bool:
+        """Whether it is paused by a breakpoint or its workflow alone."""
+        ...
+
 
 def admits_cancel(execution: Standing, unseen: Iterable[str]) -> bool:
     """Return whether the message CANCEL is to be sent: False where the execution is cancelled, or will be.
@@ -64,8 +73,8 @@ def admits(execution: Execution, unseen: Iterable[str], posting: Posting) -> boo
 def admits_kind(execution: Standing, unseen: Iterable[str], kind: MessageKind, *, is_held: bool = False) -> bool:
     """Return whether a message of a kind is to be sent: False where what it asks for is so already, or asked for.
 
-    `unseen` are the kinds of the messages that wait for the execution, in their order: it is judged by how it will
-    stand when it has seen them. Raises ExecutionFinishedError and ExecutionStateError.
+    `unseen` are the kinds, as `kind_of` gives them, of the messages that wait for the execution, in their order: it is
+    judged by how it will stand when it has seen them. Raises ExecutionFinishedError and ExecutionStateError.
     """
     state = execution.state
     if state.is_end:
@@ -73,12 +82,12 @@ def admits_kind(execution: Standing, unseen: Iterable[str], kind: MessageKind, *
     waiting = tuple(unseen)
     if kind == MessageKind.TERMINATE:
         return MessageKind.TERMINATE not in waiting
-    state = _after(state, waiting)
+    state, is_asked = _after(execution, waiting)
     match kind:
         case MessageKind.PAUSE if state in _GOING and execution.ending is None:
             return True
         case MessageKind.PAUSE if state is ExecutionState.PAUSED:
-            return False
+            return not is_asked
         case MessageKind.RESUME if state is ExecutionState.PAUSED:
             return True
         case MessageKind.EDIT if is_held:
@@ -106,16 +115,29 @@ def size_of(body: Mapping[str, Json]) -> int:
     return size if type(size) is int else 0
 
 
-def _after(state: ExecutionState, kinds: Iterable[str]) -> ExecutionState:
+def kind_of(message: Message) -> str:
+    """Return the kind by which a message counts among those that wait: what a whole workflow sends is told apart."""
+    return f"{OF_WORKFLOW}{message.kind}" if PAUSE_ID in message.body else message.kind
+
+
+def _after(execution: Standing, kinds: Iterable[str]) -> tuple[ExecutionState, bool]:
+    """Return the state after messages, and, where that is PAUSED, whether somebody has asked for it by Pause.
+
+    The resume of a workflow may end a pause, or find one that it leaves: it is as if it had not come.
+    """
+    state = execution.state
+    is_asked = state is ExecutionState.PAUSED and not execution.has_joinable_pause
     for kind in kinds:
         match kind:
             case MessageKind.CANCEL | MessageKind.TERMINATE:
-                return ExecutionState.CANCELLING
-            case MessageKind.PAUSE if state in _GOING:
-                state = ExecutionState.PAUSED
+                return ExecutionState.CANCELLING, False
+            case MessageKind.PAUSE if state in _GOING or state is ExecutionState.PAUSED:
+                state, is_asked = ExecutionState.PAUSED, True
+            case "WORKFLOW_PAUSE" if state in _GOING:
+                state, is_asked = ExecutionState.PAUSED, False
             case MessageKind.RESUME if state is ExecutionState.PAUSED:
-                state = ExecutionState.RUNNING
-    return state
+                state, is_asked = ExecutionState.RUNNING, False
+    return state, is_asked
 
 
 _WANTED = {

@@ -29,6 +29,7 @@ from persistence.model import (
     Scope,
     Workflow,
 )
+from persistence.pauses import WorkflowPausing
 from persistence.people import TaskRepository
 from persistence.posting import Posting
 from persistence.replicas import ReplicaRepository, Signals
@@ -123,6 +124,27 @@ class WorkflowRepository(Protocol):
 
         With `force` every execution of it that has not ended is asked to cancel in the same transaction; without,
         such executions raise WorkflowInUseError. Raises WorkflowNotFoundError, EtagMismatchError too.
+        """
+        ...
+
+    async def pause_workflow(
+        self, scope: Scope, reference: str, asked: WorkflowPausing, request: Request | None = None
+    ) -> Workflow:
+        """Pause a workflow and return it: what has not started of it is held back, and what `create` makes of it.
+
+        What its owner is about to start that one may start, and nobody else. With `pauses_running` what runs, or is
+        about to, is sent the message PAUSE. All in one transaction: what is created at the same time either is there
+        before it, or is held back. A pause that stands keeps its id, its subject and its reason. Of the request holds
+        what is said above, but that the answer is the workflow as it is now. Raises WorkflowNotFoundError.
+        """
+        ...
+
+    async def resume_workflow(
+        self, scope: Scope, reference: str, by: str, reason: str, request: Request | None = None
+    ) -> Workflow:
+        """Resume a workflow and return it: what was held back may start, and what its pause has paused is sent RESUME.
+
+        One that is not paused is left as it is. Else as `pause_workflow`.
         """
         ...
 

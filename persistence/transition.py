@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+from msgspec.structs import replace
 
 from persistence.breakpoints import Breakpoints
 from persistence.errors import ExecutionStateError, PersistenceError
@@ -29,6 +30,7 @@ from persistence.model import (
     Step,
     StepCounts,
 )
+from persistence.pauses import NEVER
 from persistence.people import NewTask, TaskChange
 from persistence.requests import Method
 from persistence.signals import Signal
@@ -47,13 +49,24 @@ class Closing(msgspec.Struct, frozen=True):
     counts: StepCounts
 
 
+class Waiting(msgspec.Struct, frozen=True):
+    """A new execution as it is kept where it has to wait before it starts: the row, and the steps, events and signals
+    without those of its start."""
+
+    execution: Execution
+    steps: Sequence[Step]
+    events: Sequence[Event]
+    signals: Sequence[Signal] = ()
+
+
 class NewExecution(msgspec.Struct, frozen=True):
     """What `create` writes in one transaction: the row, its input, its first steps and events, the request id.
 
     `content_hash` is half the SHA-256 of all that the caller asked for: it tells a repeated request from a reused id.
     With `if_latest` it is kept only while its revision is the latest of the workflow. `vars` are variables that it is
     given, which count as assigned by the last of the events of its lineage. `signals` are those that it was sent with
-    its creation and that no step has taken. `method` is the call that makes it.
+    its creation and that no step has taken. `method` is the call that makes it. Of one that starts with its creation,
+    `waiting` is what is kept in its place while its workflow is paused.
 
     With `alone_in` it is kept only while no other execution of its workflow with its correlation id goes on in that
     scope.
@@ -71,6 +84,16 @@ class NewExecution(msgspec.Struct, frozen=True):
     signals: Sequence[Signal] = ()
     method: Method = Method.EXECUTE
     alone_in: Scope | None = None
+    waiting: Waiting | None = None
+
+    def held_back(self) -> NewExecution:
+        """Return what is kept of it while its workflow is paused."""
+        new, waiting = self, self.waiting
+        if waiting is not None:
+            kept = {"steps": waiting.steps, "events": waiting.events, "signals": waiting.signals}
+            new = replace(self, **kept, result=None, tasks=(), waiting=None)
+        execution = new.execution if waiting is None else waiting.execution
+        return replace(new, execution=replace(execution, held_back=True, wake_time=NEVER))
 
 
 class Created(msgspec.Struct, frozen=True):

@@ -161,6 +161,37 @@ func (c *Client) DeleteWorkflow(ctx context.Context, workflow string, options *D
 	return err
 }
 
+// PauseWorkflowOptions says how a whole workflow is paused.
+type PauseWorkflowOptions struct {
+	// RequestID is the id of the request; without one the client makes it.
+	RequestID string
+	// Reason is for all who look at it.
+	Reason string
+	// PauseRunning pauses executions that run, too, as Pause does with Hard and StopDeadline.
+	PauseRunning, Hard, StopDeadline bool
+}
+
+// PauseWorkflow lets executions of a workflow wait, PENDING, before they start until it is resumed, and returns it.
+func (c *Client) PauseWorkflow(ctx context.Context, workflow string, options *PauseWorkflowOptions) (*flowkeepv1.Workflow, error) {
+	var set PauseWorkflowOptions
+	if options != nil {
+		set = *options
+	}
+	request := &flowkeepv1.PauseWorkflowRequest{
+		Workflow: workflow, Reason: set.Reason, PauseRunning: set.PauseRunning, Hard: set.Hard,
+		StopDeadline: set.StopDeadline, RequestId: requestID(set.RequestID),
+	}
+	response, err := call(ctx, c, c.workflows.PauseWorkflow, request, c.timeout)
+	return response.GetWorkflow(), err
+}
+
+// ResumeWorkflow lets what waits of a paused workflow start, and what its pause has paused go on, and returns it.
+func (c *Client) ResumeWorkflow(ctx context.Context, workflow, reason string) (*flowkeepv1.Workflow, error) {
+	request := &flowkeepv1.ResumeWorkflowRequest{Workflow: workflow, Reason: reason, RequestId: requestID("")}
+	response, err := call(ctx, c, c.workflows.ResumeWorkflow, request, c.timeout)
+	return response.GetWorkflow(), err
+}
+
 // ListHandlers returns what steps can run, by name.
 func (c *Client) ListHandlers(ctx context.Context) ([]*flowkeepv1.Handler, error) {
 	response, err := call(ctx, c, c.workflows.ListHandlers, &flowkeepv1.ListHandlersRequest{}, c.timeout)

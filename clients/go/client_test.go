@@ -194,6 +194,24 @@ func TestASignalStartsTheExecutionThatItIsForOnce(t *testing.T) {
 	equal(t, result.Payload["amount"], 12)
 }
 
+func TestAPausedWorkflowLetsExecutionsWait(t *testing.T) {
+	client, ctx := dial(t, target(t)), t.Context()
+	name := made(t, client, object{"id": "greet", "handler": "transform", "params": object{"value": "hello"}})
+	options := &flowkeep.PauseWorkflowOptions{Reason: "an incident", PauseRunning: true}
+	paused := must[*flowkeepv1.Workflow](t)(client.PauseWorkflow(ctx, name, options))
+	equal(t, paused.GetPause().GetReason(), "an incident")
+	equal(t, paused.GetPause().GetRunningPaused(), true)
+	execution := must[*flowkeepv1.Execution](t)(client.Execute(ctx, name, nil, nil))
+	equal(t, execution.GetState(), flowkeepv1.Execution_STATE_PENDING)
+	resumed := must[*flowkeepv1.Workflow](t)(client.ResumeWorkflow(ctx, name, "over"))
+	equal(t, resumed.GetPause() == nil, true)
+	var result string
+	if err := client.Result(ctx, execution.GetExecutionId(), &result); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, result, "hello")
+}
+
 func TestAnExecutionThatFailsSaysWhy(t *testing.T) {
 	client := dial(t, target(t))
 	name := made(t, client, object{"id": "broken", "handler": "transform", "params": object{"expression": "1 / 0"}})

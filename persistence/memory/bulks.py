@@ -29,6 +29,7 @@ from persistence.memory.executions import MemoryExecutions, send
 from persistence.memory.json import copied
 from persistence.memory.tables import BulkRow, in_scope
 from persistence.model import Mail, Message, Scope
+from persistence.posting import kind_of
 from persistence.requests import Request
 
 
@@ -137,7 +138,7 @@ class MemoryBulks(MemoryExecutions):
         for execution_id in found:
             row = tables.executions.get(execution_id)
             row = row if row is not None and in_scope(row.execution, bulk.scope) else None
-            unseen = [message.kind for message in tables.unseen(row)] if row is not None else []
+            unseen = [kind_of(message) for message in tables.unseen(row)] if row is not None else []
             verdict = judged(bulk, row.execution if row is not None else None, execution_id, unseen)
             results.append(verdict.result)
             if row is not None and verdict.sends:

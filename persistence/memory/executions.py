@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from itertools import groupby
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from msgspec.structs import replace
 
@@ -31,7 +31,8 @@ from persistence.model import (
     Posted,
     Scope,
 )
-from persistence.posting import Posting, admits, check_room, size_of
+from persistence.pauses import body_for_retried
+from persistence.posting import Posting, admits, check_room, kind_of, size_of
 from persistence.requests import Request
 from persistence.transition import Reopened, Reopening, retriable
 
@@ -139,7 +140,7 @@ class MemoryExecutions:
         """See ExecutionRepository."""
         tables, was_asked = self._tables, self._tables.known(scope.org, request) is not None
         row = tables.row(scope, execution_id)
-        unseen = [message.kind for message in tables.unseen(row)]
+        unseen = [kind_of(message) for message in tables.unseen(row)]
         if was_asked or not admits(row.execution, unseen, posting):
             if not was_asked:
                 tables.keep(scope.org, request, execution_id=execution_id)
@@ -179,6 +180,7 @@ class MemoryExecutions:
             end_time=None,
             deadline_time=reopening.deadline_time,
             failure=None,
+            held_back=False,
             wake_time=tables.now(),
             epoch=before.epoch + 1,
             deaths=0,
@@ -189,6 +191,9 @@ class MemoryExecutions:
         row.execution, row.result, row.edit = after, None, edit
         row.events.append(reopening.event)
         tables.messages.pop((before.org, before.id), None)
+        if (pause := workflow.pause) is not None:
+            message_id = uuid5(pause.id, f"{reopening.run} {before.id}")
+            send(tables, row, Message(message_id, MessageKind.PAUSE, tables.now(), pause.by, body_for_retried(pause)))
         tables.keep(scope.org, request, execution_id=before.id)
         return Reopened(row.fresh(), True)
 

@@ -196,6 +196,8 @@ class MemoryJournal:
             raise WorkflowNotFoundError(str(execution.workflow_id))
         if new.if_latest and workflow.latest.revision != execution.revision:
             raise WorkflowNotFoundError(str(execution.workflow_id))
+        if workflow.pause is not None:
+            new = new.held_back()
         row = _new_row(new)
         people.keep(tables, execution.org, execution.id, new.tasks)
         tables.executions[execution.id] = row
@@ -353,6 +355,7 @@ def _after(row: Execution, transition: Transition, now: datetime) -> Execution:
         last_seq=transition.last_seq,
         start_time=transition.start_time,
         end_time=transition.end_time,
+        held_back=row.held_back and transition.start_time is None,
         deadline_time=transition.deadline_time,
         failure=copied(transition.failure),
         ending=fresh_ending(transition.ending),

@@ -30,6 +30,7 @@ from persistence.model import (
     Wanted,
     Workflow,
 )
+from persistence.pauses import WorkflowPause
 from persistence.people import Task
 from persistence.requests import Method, Request
 from persistence.signals import Signal
@@ -43,6 +44,7 @@ class WorkflowRow:
 
     revisions: list[Workflow]
     is_deleted: bool = False
+    pause: WorkflowPause | None = None
 
     @property
     def latest(self) -> Workflow:

@@ -39,33 +39,33 @@ class MemoryWorkflows:
         if first := self._change(org, request):
             return first[0].workflow
         name = document["name"]
-        if self._by_name(org, name) is not None:
+        if _by_name(self._tables, org, name) is not None:
             raise NameTakenError(name)
         workflow = self._first_revision(org, workflow_id, document, created_by)
         self._tables.workflows[workflow_id] = WorkflowRow([workflow])
         self._keep(org, request, [Applied(workflow, Outcome.CREATED)])
-        return _fresh(workflow)
+        return fresh(self._tables.workflows[workflow_id])
 
     async def get_workflow(self, scope: Scope, reference: str, revision: int = 0) -> Workflow:
         """See WorkflowRepository."""
-        row = self._by_id(scope.org, reference)
+        row = _by_id(self._tables, scope.org, reference)
         if row is not None and row.is_deleted and next(self._tables.executions_of(row.latest.id), None) is None:
             row = None
-        row = row or self._by_name(scope.org, reference)
+        row = row or _by_name(self._tables, scope.org, reference)
         if row is None:
             raise WorkflowNotFoundError(reference)
         if not 0 <= revision <= len(row.revisions):
             raise RevisionNotFoundError(reference, revision)
-        return replace(_fresh(row.revisions[revision - 1]), etag=row.latest.etag)
+        return replace(fresh(row, revision), etag=row.latest.etag)
 
     async def list_workflows(
         self, scope: Scope, where: WorkflowFilter, after: UUID | None, limit: int
     ) -> Sequence[Workflow]:
         """See WorkflowRepository."""
-        latest = (row.latest for row in self._tables.workflows.values() if not row.is_deleted)
-        found = [workflow for workflow in latest if workflow.org == scope.org and _matches(workflow, where)]
-        found.sort(key=lambda workflow: workflow.id, reverse=True)
-        return [_fresh(workflow) for workflow in found if after is None or workflow.id < after][:limit]
+        rows = (row for row in self._tables.workflows.values() if not row.is_deleted)
+        found = [row for row in rows if row.latest.org == scope.org and _matches(row.latest, where)]
+        found.sort(key=lambda row: row.latest.id, reverse=True)
+        return [fresh(row) for row in found if after is None or row.latest.id < after][:limit]
 
     async def update_workflow(
         self,
@@ -79,12 +79,12 @@ class MemoryWorkflows:
         """See WorkflowRepository."""
         if first := self._change(scope.org, request):
             return first[0].workflow
-        row = self._current(scope.org, reference, etag)
+        row = current(self._tables, scope.org, reference, etag)
         invariants.check_text(updated_by)
         workflow = self._next_revision(row.latest, document, updated_by)
         row.revisions.append(workflow)
         self._keep(scope.org, request, [Applied(workflow, Outcome.UPDATED)])
-        return _fresh(workflow)
+        return fresh(row)
 
     async def apply_workflows(
         self,
@@ -109,7 +109,7 @@ class MemoryWorkflows:
                 self._tables.workflows[each.workflow.id].revisions.append(each.workflow)
         if not dry_run:
             self._keep(org, request, applied)
-        return [replace(each, workflow=_fresh(each.workflow)) for each in applied]
+        return [replace(each, workflow=self._as_applied(each.workflow)) for each in applied]
 
     async def delete_workflow(
         self,
@@ -123,7 +123,7 @@ class MemoryWorkflows:
         """See WorkflowRepository."""
         if (first := self._tables.known(scope.org, request)) is not None and first.workflow_id is not None:
             return first.workflow_id
-        row = self._current(scope.org, reference, etag)
+        row = current(self._tables, scope.org, reference, etag)
         workflow = row.latest
         running = [row for row in self._tables.executions_of(workflow.id) if not row.execution.state.is_end]
         if running and not force:
@@ -173,15 +173,20 @@ class MemoryWorkflows:
         for workflow_id, revision, outcome in first.revisions:
             if (row := self._tables.workflows.get(workflow_id)) is None:
                 raise WorkflowNotFoundError(str(workflow_id))
-            answer.append(Applied(_fresh(row.revisions[revision - 1]), outcome))
+            answer.append(Applied(fresh(row, revision), outcome))
         return answer
 
     def _keep(self, org: str, request: Request | None, applied: Sequence[Applied]) -> None:
         revisions = [(each.workflow.id, each.workflow.revision, each.outcome) for each in applied]
         self._tables.keep(org, request, revisions=revisions)
 
+    def _as_applied(self, workflow: Workflow) -> Workflow:
+        """Return a revision, which was perhaps not kept."""
+        row = self._tables.workflows.get(workflow.id)
+        return replace(workflow, document=copied(workflow.document), pause=None if row is None else row.pause)
+
     def _applied(self, org: str, workflow_id: UUID, document: Mapping[str, Any], by: str) -> Applied:
-        row = self._by_name(org, document["name"])
+        row = _by_name(self._tables, org, document["name"])
         if row is None:
             return Applied(self._first_revision(org, workflow_id, document, by), Outcome.CREATED)
         if same(row.latest.document, copied(document)):
@@ -206,26 +211,36 @@ class MemoryWorkflows:
             updated_by=by,
         )
 
-    def _current(self, org: str, reference: str, etag: str) -> WorkflowRow:
-        row = self._by_id(org, reference)
-        if row is None or row.is_deleted:
-            row = self._by_name(org, reference)
-        if row is None:
-            raise WorkflowNotFoundError(reference)
-        if etag not in ("", row.latest.etag):
-            raise EtagMismatchError(reference)
-        return row
 
-    def _by_id(self, org: str, reference: str) -> WorkflowRow | None:
-        try:
-            row = self._tables.workflows.get(UUID(reference))
-        except ValueError:
-            return None
-        return row if row is not None and row.latest.org == org and str(row.latest.id) == reference else None
+def current(tables: Tables, org: str, reference: str, etag: str = "") -> WorkflowRow:
+    """Return a workflow that is not deleted. Raises WorkflowNotFoundError, EtagMismatchError."""
+    row = _by_id(tables, org, reference)
+    if row is None or row.is_deleted:
+        row = _by_name(tables, org, reference)
+    if row is None:
+        raise WorkflowNotFoundError(reference)
+    if etag not in ("", row.latest.etag):
+        raise EtagMismatchError(reference)
+    return row
 
-    def _by_name(self, org: str, name: str) -> WorkflowRow | None:
-        rows = (row for row in self._tables.workflows.values() if not row.is_deleted)
-        return next((row for row in rows if row.latest.org == org and row.latest.name == name), None)
+
+def fresh(row: WorkflowRow, revision: int = 0) -> Workflow:
+    """Return a revision of a workflow, 0 for the latest, sharing nothing that a caller could change."""
+    workflow = row.revisions[revision - 1]
+    return replace(workflow, document=copied(workflow.document), pause=row.pause)
+
+
+def _by_id(tables: Tables, org: str, reference: str) -> WorkflowRow | None:
+    try:
+        row = tables.workflows.get(UUID(reference))
+    except ValueError:
+        return None
+    return row if row is not None and row.latest.org == org and str(row.latest.id) == reference else None
+
+
+def _by_name(tables: Tables, org: str, name: str) -> WorkflowRow | None:
+    rows = (row for row in tables.workflows.values() if not row.is_deleted)
+    return next((row for row in rows if row.latest.org == org and row.latest.name == name), None)
 
 
 def _matches(workflow: Workflow, where: WorkflowFilter) -> bool:
@@ -243,7 +258,3 @@ def _is_left(row: ExecutionRow, deleted: set[UUID]) -> bool:
 
 def _etag(workflow_id: UUID, revision: int) -> str:
     return hashlib.sha256(f"{workflow_id}/{revision}".encode()).hexdigest()[:16]
-
-
-def _fresh(workflow: Workflow) -> Workflow:
-    return replace(workflow, document=copied(workflow.document))

@@ -39,7 +39,7 @@ from persistence.model import ExecutionState, Mail, Message, Scope
 from persistence.postgres.claims import LIVE
 from persistence.postgres.connection import Database, Session, rendered
 from persistence.postgres.executions import chosen, first, of_workflow
-from persistence.postgres.messages import AWAKE, COUNTED
+from persistence.postgres.messages import AWAKE, COUNTED, KIND
 from persistence.postgres.notifications import Notifications
 from persistence.postgres.records import document, encoded, selected
 from persistence.postgres.requests import keep
@@ -96,11 +96,13 @@ UPDATE bulks b SET under_way = $3
 WHERE b.org_id = $1 AND b.id = $2 AND coalesce(cardinality(b.under_way), 0) = 0
 RETURNING {_BULK}"""  # noqa: S608 - our own columns
 _LOCK = """
-SELECT id, state, ending IS NOT NULL AS is_ending FROM executions
+SELECT id, state, ending IS NOT NULL AS is_ending, pause->>'is_joined' IS DISTINCT FROM 'true'
+    AND (coalesce(pause->>'step', '') <> '' OR coalesce(pause->>'workflow_pause_id', '') <> '') AS has_joinable_pause
+FROM executions
 WHERE org_id = $1 AND id = ANY ($2::uuid[]) AND ($3::text IS NULL OR owner = $3) ORDER BY id FOR NO KEY UPDATE"""
-_UNSEEN = """
-SELECT execution_id, kind FROM messages WHERE org_id = $1 AND execution_id = ANY ($2::uuid[])
-ORDER BY execution_id, create_time, id"""
+_UNSEEN = f"""
+SELECT execution_id, {KIND} AS kind FROM messages WHERE org_id = $1 AND execution_id = ANY ($2::uuid[])
+ORDER BY execution_id, create_time, id"""  # noqa: S608 - our own names
 _SEND = f"""
 WITH sent AS (
     INSERT INTO messages AS m (org_id, execution_id, id, kind, create_time, sender, body)
@@ -143,6 +145,11 @@ class _Standing(msgspec.Struct, frozen=True):
     id: UUID
     state: ExecutionState
     ending: bool | None
+    has_joinable_pause: bool
+
+
+def _standing(row: asyncpg.Record) -> _Standing:
+    return _Standing(row["id"], ExecutionState(row["state"]), row["is_ending"] or None, row["has_joinable_pause"])
 
 
 class PostgresBulks:
@@ -315,7 +322,7 @@ async def _hold(session: Session, bulk: Bulk, *states: BulkState) -> bool:
 async def _judged(session: Session, bulk: Bulk, ids: list[UUID]) -> Sequence[Judged]:
     """Lock executions and return what comes of each, in their order."""
     rows = await session.fetch(_LOCK, bulk.scope.org, ids, bulk.scope.owner) if ids else []
-    standing = {row["id"]: _Standing(row["id"], ExecutionState(row["state"]), row["is_ending"] or None) for row in rows}
+    standing = {row["id"]: _standing(row) for row in rows}
     unseen = defaultdict[UUID, list[str]](list)
     for row in await session.fetch(_UNSEEN, bulk.scope.org, list(standing)) if standing else ():
         unseen[row["execution_id"]].append(row["kind"])

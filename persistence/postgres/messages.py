@@ -18,18 +18,22 @@ import asyncpg
 from persistence.errors import ExecutionFinishedError, ExecutionNotFoundError, PersistenceError
 from persistence.journal import MAIL_AT_ONCE, MessageKey
 from persistence.model import FINAL_STATES, Execution, ExecutionState, Mail, Message, MessageKind, Posted, Scope
+from persistence.pauses import PAUSE_ID
 from persistence.postgres import mending
 from persistence.postgres.connection import Database, Session, is_of_a_row
 from persistence.postgres.notifications import Notifications
 from persistence.postgres.records import EXECUTION_COLUMNS, MESSAGE_COLUMNS, encoded, selected
 from persistence.postgres.requests import keep, known
-from persistence.posting import Posting, admits, check_room
+from persistence.posting import OF_WORKFLOW, Posting, admits, check_room
 from persistence.requests import Request
 
 _IN_SCOPE = "org_id = $1 AND id = $2 AND ($3::text IS NULL OR owner = $3)"
 _EXECUTION = selected(EXECUTION_COLUMNS)
 _NAMES = ", ".join(EXECUTION_COLUMNS)
 _MESSAGE = selected(MESSAGE_COLUMNS, "m.")
+
+KIND = f"CASE WHEN body ? '{PAUSE_ID}' THEN '{OF_WORKFLOW}' ELSE '' END || kind"
+"""The kind of a message as `kind_of` gives it."""
 
 COUNTED = "mail = e.mail + (e.mail < 9223372036854775807)::int"
 """One binding message more, also where the number is the last of its type."""
@@ -115,7 +119,8 @@ WITH asleep AS MATERIALIZED (
 UPDATE executions e SET {AWAKE} FROM asleep a
 WHERE e.org_id = a.org_id AND e.id = a.id AND e.incarnation IS NULL AND e.end_time IS NULL"""  # noqa: S608
 _LOCK = f"SELECT {_EXECUTION} FROM executions WHERE {_IN_SCOPE} FOR NO KEY UPDATE"  # noqa: S608 - our own columns
-_KINDS = "SELECT kind FROM messages WHERE org_id = $1 AND execution_id = $2 ORDER BY create_time, id"
+_KINDS = f"""
+SELECT {KIND} AS kind FROM messages WHERE org_id = $1 AND execution_id = $2 ORDER BY create_time, id"""  # noqa: S608
 # Of the signals that it keeps, and of those that it has yet to see.
 _SIZES = """
 SELECT s->>'size' AS size FROM executions e, jsonb_array_elements(e.signals) s WHERE e.org_id = $1 AND e.id = $2

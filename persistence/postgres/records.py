@@ -34,6 +34,7 @@ from persistence.model import (
     StepState,
     Wait,
 )
+from persistence.pauses import WorkflowPause
 from persistence.postgres.tables import metadata
 from persistence.signals import Signal
 from persistence.usage import Usage
@@ -43,7 +44,7 @@ EXECUTION_COLUMNS = (
     "tags", "labels", "correlation_id", "request_id", "scheduled_time", "start_time", "end_time", "deadline_time",
     "progress", "steps_total", "steps_completed", "steps_failed", "steps_skipped", "steps_running", "steps_cancelled",
     "last_seq", "failure", "ending", "pause", "mail", "incarnation", "epoch", "wake_time", "deaths", "bytes", "run",
-    "usage", "reopened_seq", "lineage", "breakpoints",
+    "usage", "reopened_seq", "lineage", "breakpoints", "held_back",
 )  # fmt: skip
 MESSAGE_COLUMNS = ("id", "kind", "create_time", "sender", "body")
 STEP_COLUMNS = (
@@ -71,6 +72,7 @@ _decode_usage = msgspec.json.Decoder(Usage).decode
 _decode_pause = msgspec.json.Decoder(Pause).decode
 _decode_lineage = msgspec.json.Decoder(Lineage).decode
 _decode_breakpoints = msgspec.json.Decoder(Breakpoints).decode
+_decode_workflow_pause = msgspec.json.Decoder(WorkflowPause).decode
 _encode = msgspec.json.encode
 # Structs, which only msgspec knows, are dicts to it.
 _strict = json.JSONEncoder(allow_nan=False, default=msgspec.to_builtins)
@@ -177,6 +179,7 @@ def execution(row: asyncpg.Record | Mapping[str, Any]) -> Execution:
         reopened_seq=row["reopened_seq"] or 0,
         lineage=None if row["lineage"] is None else lineage(row["lineage"]),
         breakpoints=None if row["breakpoints"] is None else breakpoints(row["breakpoints"]),
+        held_back=row["held_back"] is True,
     )
     if not 0.0 <= found.timeout <= LONGEST_TIMEOUT or UNREADABLE_TIME in (
         found.create_time,
@@ -266,6 +269,13 @@ def pause(text: str) -> Pause:
     """Return how an execution is paused. Raises msgspec.DecodeError, OverflowError when it is nothing of ours."""
     found = _decode_pause(text)
     found.time.astimezone(UTC)  # a message holds the years 1 to 9999 of UTC
+    return found
+
+
+def workflow_pause(text: str) -> WorkflowPause:
+    """Return how a workflow is paused. Raises what `pause` raises."""
+    found = _decode_workflow_pause(text)
+    found.time.astimezone(UTC)
     return found
 
 

@@ -71,6 +71,7 @@ workflows = Table(
     Column("create_time", _TIME, nullable=False, comment="When it was created."),
     Column("delete_time", _TIME, comment="When it was deleted. It is removed with the last of its executions."),
     Column("deleted_by", String(256), comment="Subject that deleted it."),
+    Column("pause", JSONB, comment="While it is paused: id, by, reason, time, pauses_running; else NULL."),
     PrimaryKeyConstraint("org_id", "id", name="workflows_pkey"),
     CheckConstraint("revision >= 1", name="workflows_revision"),
     CheckConstraint("(delete_time IS NULL) = (deleted_by IS NULL)", name="workflows_deleted"),
@@ -167,6 +168,7 @@ executions = Table(
     Column("signals", JSONB, comment="Signals that no step has taken: id, name, payload, sender, time, size; or NULL."),
     Column("reopened_seq", BigInteger, comment="Number of the event with which its run began; NULL in the first."),
     Column("lineage", JSONB, comment="Of one that was made from another one: source, seq, step_path; or NULL."),
+    Column("held_back", Boolean, comment="True where it waits for the resume of its workflow before it starts."),
     PrimaryKeyConstraint("org_id", "id", name="executions_pkey"),
     CheckConstraint(
         "CASE WHEN end_time IS NOT NULL THEN ending IS NULL WHEN state = 'CANCELLING' THEN ending IS NOT NULL"

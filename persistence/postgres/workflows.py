@@ -40,7 +40,7 @@ _INSERT_REVISION = """
 INSERT INTO workflow_revisions (org_id, workflow_id, revision, document, update_time, updated_by)
 SELECT w.org_id, w.id, w.revision, $3::jsonb, CASE WHEN w.revision = 1 THEN w.create_time ELSE clock_timestamp() END, $4
 FROM workflows w WHERE w.org_id = $1 AND w.id = $2"""
-_COLUMNS = f"""w.id, w.org_id, w.name, w.revision AS latest, r.revision, r.document,
+_COLUMNS = f"""w.id, w.org_id, w.name, w.pause, w.revision AS latest, r.revision, r.document,
        {selected(("create_time",), "w.")}, {selected(("update_time",), "r.")}, r.updated_by"""
 _GET = f"""
 SELECT {_COLUMNS} FROM workflows w
@@ -62,7 +62,7 @@ WHERE w.org_id = $1 AND (w.id = $2 OR (w.name = $3 AND w.delete_time IS NULL))
        SELECT FROM executions e WHERE e.org_id = w.org_id AND e.workflow_id = w.id))
 ORDER BY w.id = $2 DESC NULLS LAST LIMIT 1"""
 _LOCK = """
-SELECT id, name, revision FROM workflows WHERE org_id = $1 AND id = $2 AND delete_time IS NULL FOR UPDATE"""
+SELECT id, name, revision, pause FROM workflows WHERE org_id = $1 AND id = $2 AND delete_time IS NULL FOR UPDATE"""
 # The weaker lock: executions that are created at the same time are not in the way.
 _LOCK_NAME = """
 SELECT id FROM workflows WHERE org_id = $1 AND name = $2 AND delete_time IS NULL FOR NO KEY UPDATE"""
@@ -90,7 +90,7 @@ UPDATE workflows SET delete_time = clock_timestamp(), deleted_by = $3 WHERE org_
 
 _ANSWER = """
 UPDATE requests SET workflow_ids = $3, revisions = $4, outcomes = $5 WHERE org_id = $1 AND request_id = $2"""
-_DELETED = "SELECT workflow_ids[1] FROM requests WHERE org_id = $1 AND request_id = $2"
+_CHANGED = "SELECT workflow_ids[1] FROM requests WHERE org_id = $1 AND request_id = $2"
 _ANSWERED = f"""
 SELECT {_COLUMNS}, u.id AS answered, u.outcome FROM requests q
 CROSS JOIN unnest(q.workflow_ids, q.revisions, q.outcomes) WITH ORDINALITY AS u(id, revision, outcome, place)
@@ -126,10 +126,7 @@ class PostgresWorkflows:
             row = await session.fetchrow(_GET, scope.org, found["id"], revision) if 0 <= revision < 2**31 else None
             if row is None and revision:
                 raise RevisionNotFoundError(reference, revision)
-            row = row or await session.fetchrow(_NEWEST, scope.org, found["id"])
-            if row is None:  # reaped in between
-                raise WorkflowNotFoundError(reference)
-            return _workflow(row)
+            return _workflow(row) if row is not None else await latest(session, scope.org, found["id"])
 
     async def list_workflows(
         self, scope: Scope, where: WorkflowFilter, after: UUID | None, limit: int
@@ -235,7 +232,7 @@ class PostgresWorkflows:
         """See WorkflowRepository."""
         async with self._database.session() as session, session.transaction():
             if before := await keep(session, scope.org, request):
-                return await _deleted(session, scope.org, before)
+                return await changed_by(session, scope.org, before)
             row = await _locked(session, scope, reference, etag)
             workflow_id: UUID = row["id"]
             if force:
@@ -245,8 +242,7 @@ class PostgresWorkflows:
             elif running := await session.fetchval(_RUNNING, scope.org, workflow_id):
                 raise WorkflowInUseError(reference, running)
             await session.execute(_DELETE, scope.org, workflow_id, deleted_by)
-            if request is not None:
-                await session.execute(_ANSWER, scope.org, request.id, [workflow_id], None, None)
+            await note_change(session, scope.org, request, workflow_id)
             return workflow_id
 
     async def find_change(self, org: str, request: Request) -> Sequence[Applied] | None:
@@ -278,9 +274,15 @@ async def _answered(session: Session, org: str, request: Request) -> Sequence[Ap
     return [Applied(_workflow(row, row["revision"]), Outcome(row["outcome"])) for row in rows]
 
 
-async def _deleted(session: Session, org: str, request: Request) -> UUID:
-    """Return the workflow that a request deleted."""
-    workflow_id: UUID | None = await session.fetchval(_DELETED, org, request.id)
+async def note_change(session: Session, org: str, request: Request | None, workflow_id: UUID) -> None:
+    """Leave with a request which workflow it has deleted, paused or resumed."""
+    if request is not None:
+        await session.execute(_ANSWER, org, request.id, [workflow_id], None, None)
+
+
+async def changed_by(session: Session, org: str, request: Request) -> UUID:
+    """Return the workflow that a request has deleted, paused or resumed."""
+    workflow_id: UUID | None = await session.fetchval(_CHANGED, org, request.id)
     if workflow_id is None:  # written by hand
         raise WorkflowNotFoundError(f"of request {request.id}")
     return workflow_id
@@ -319,6 +321,19 @@ async def _find(session: Session, scope: Scope, reference: str, *, or_deleted: b
     return row
 
 
+async def lock(session: Session, scope: Scope, reference: str) -> asyncpg.Record:
+    """Return the row of a workflow that is not deleted, locked against creations. Raises WorkflowNotFoundError."""
+    return await _locked(session, scope, reference, "")
+
+
+async def latest(session: Session, org: str, workflow_id: UUID) -> Workflow:
+    """Return a workflow at its latest revision. Raises WorkflowNotFoundError."""
+    row = await session.fetchrow(_GET, org, workflow_id, 0) or await session.fetchrow(_NEWEST, org, workflow_id)
+    if row is None:
+        raise WorkflowNotFoundError(str(workflow_id))
+    return _workflow(row)
+
+
 async def _locked(session: Session, scope: Scope, reference: str, etag: str) -> asyncpg.Record:
     found = await _find(session, scope, reference, or_deleted=False)
     row = await session.fetchrow(_LOCK, scope.org, found["id"])
@@ -352,6 +367,11 @@ def _workflow(row: asyncpg.Record, latest: int = 0) -> Workflow:
     except Exception:
         document = {}
         unreadable.append("document")
+    try:
+        pause = None if row["pause"] is None else records.workflow_pause(row["pause"])
+    except Exception:
+        pause = None
+        unreadable.append("pause")
     if unreadable:
         mending.tell(row["id"], unreadable, "workflow")
     return Workflow(
@@ -365,6 +385,7 @@ def _workflow(row: asyncpg.Record, latest: int = 0) -> Workflow:
         update_time=mending.NO_TIME if "update_time" in unreadable else row["update_time"],
         updated_by=row["updated_by"] or "",
         unreadable=tuple(unreadable),
+        pause=pause,
     )
 
 

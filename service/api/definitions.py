@@ -187,7 +187,7 @@ def workflow_message(workflow: Workflow, *, full: bool) -> Work[WorkflowMessage]
 
 def bare_message(workflow: Workflow) -> WorkflowMessage:
     """Return the message of a workflow without its definition."""
-    return WorkflowMessage(
+    message = WorkflowMessage(
         workflow_id=str(workflow.id),
         name=workflow.name,
         revision=workflow.revision,
@@ -197,6 +197,11 @@ def bare_message(workflow: Workflow) -> WorkflowMessage:
         updated_by=workflow.updated_by,
         unreadable=workflow.unreadable,
     )
+    if (pause := workflow.pause) is not None:
+        message.pause.pause_id, message.pause.paused_by, message.pause.reason = str(pause.id), pause.by, pause.reason
+        message.pause.pause_time.CopyFrom(timestamp(pause.time))
+        message.pause.running_paused = pause.pauses_running
+    return message
 
 
 def result_message(applied: Applied, *, kept: bool) -> ApplyWorkflowsResponse.Result:

@@ -144,14 +144,21 @@ def _cancelling(told: pb.ExecutionCancelling) -> events.Cancelling:
 
 def _paused(told: pb.ExecutionPaused) -> events.Paused:
     return events.Paused(
-        told.paused_by, told.reason, told.hard, told.stop_deadline, told.step_path, bulk_id=told.bulk_id
+        told.paused_by,
+        told.reason,
+        told.hard,
+        told.stop_deadline,
+        told.step_path,
+        told.bulk_id,
+        told.workflow_pause_id,
     )
 
 
 def _resumed(told: pb.ExecutionResumed) -> events.Resumed:
     halt = Halt.NEXT if told.step_over else Halt.STEP if told.run_to else Halt.NONE
     deadline = _optional(told, "deadline_time")
-    return events.Resumed(told.resumed_by, told.reason, deadline, halt, told.run_to, told.bulk_id)
+    of = told.bulk_id, told.workflow_pause_id
+    return events.Resumed(told.resumed_by, told.reason, deadline, halt, told.run_to, *of)
 
 
 def _finished(told: pb.ExecutionFinished) -> events.Finished:

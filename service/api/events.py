@@ -211,12 +211,13 @@ def _content(body: events.EventBody) -> Content:
                 stop_deadline=body.stop_deadline,
                 step_path=body.step_path,
                 bulk_id=body.bulk_id,
+                workflow_pause_id=body.workflow_pause_id,
             )
             return _serialized("paused", paused)
         case events.Resumed():
             by, reason = body.resumed_by, body.reason
             resumed = pb.ExecutionResumed(resumed_by=by, reason=reason, run_to=body.step_path, bulk_id=body.bulk_id)
-            resumed.step_over = body.halt is Halt.NEXT
+            resumed.step_over, resumed.workflow_pause_id = body.halt is Halt.NEXT, body.workflow_pause_id
             if body.deadline_time is not None:
                 resumed.deadline_time.CopyFrom(timestamp(body.deadline_time))
             return _serialized("resumed", resumed)

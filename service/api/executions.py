@@ -120,6 +120,7 @@ def put_pause(message: ExecutionPause, pause: Pause) -> None:
     message.paused_by, message.reason = pause.by, pause.reason
     put_time(message.pause_time, pause.time)
     message.hard, message.stop_deadline = pause.is_hard, pause.stops_deadline
+    message.workflow_pause_id = pause.workflow_pause_id
 
 
 def executed(execution: ExecutionMessage | Encoded, created: Created) -> bytes:

@@ -84,6 +84,10 @@ def _fill(target: Any, obstacle: Obstacle) -> None:
         case Kind.PAUSED if obstacle.pause is not None:
             target.paused_by, target.reason = obstacle.pause.by, obstacle.pause.reason
             target.hard, target.end_put_off = obstacle.pause.is_hard, obstacle.is_put_off
+            target.workflow_pause_id = obstacle.pause.workflow_pause_id
+        case Kind.WORKFLOW_PAUSED if (workflow := obstacle.workflow) is not None and workflow.pause is not None:
+            target.workflow, target.pause_id = workflow.name, str(workflow.pause.id)
+            target.paused_by, target.reason = workflow.pause.by, workflow.pause.reason
         case Kind.QUEUE:
             target.before, target.deaths = obstacle.count, obstacle.deaths
         case Kind.SERVERS if (room := obstacle.room) is not None:

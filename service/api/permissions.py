@@ -13,8 +13,10 @@ from flowkeep.v1.execution_service_pb2 import (
     SignalWithStartRequest,
 )
 from flowkeep.v1.step_test_pb2 import TestStepRequest
+from flowkeep.v1.workflow_service_pb2 import PauseWorkflowRequest
 
 READ_EXECUTIONS, SIGNAL, WRITE_WORKFLOWS = "executions.read", "executions.signal", "workflows.write"
+CONTROL_EXECUTIONS = "executions.control"
 
 READ_TASKS = "tasks.read"
 """Needed by `ExplainExecution` too, to tell whose task an execution waits for."""
@@ -26,6 +28,8 @@ PERMISSIONS: Mapping[str, str] = {
     "/flowkeep.v1.WorkflowService/UpdateWorkflow": WRITE_WORKFLOWS,
     "/flowkeep.v1.WorkflowService/DeleteWorkflow": WRITE_WORKFLOWS,
     "/flowkeep.v1.WorkflowService/ApplyWorkflows": WRITE_WORKFLOWS,
+    "/flowkeep.v1.WorkflowService/PauseWorkflow": WRITE_WORKFLOWS,
+    "/flowkeep.v1.WorkflowService/ResumeWorkflow": WRITE_WORKFLOWS,
     "/flowkeep.v1.WorkflowService/ValidateWorkflow": "workflows.read",
     "/flowkeep.v1.WorkflowService/ListHandlers": "workflows.read",
     "/flowkeep.v1.ExecutionService/Execute": "executions.execute",
@@ -38,10 +42,10 @@ PERMISSIONS: Mapping[str, str] = {
     "/flowkeep.v1.ExecutionService/ExplainExecution": READ_EXECUTIONS,
     "/flowkeep.v1.ExecutionService/ExplainQueue": READ_EXECUTIONS,
     "/flowkeep.v1.ExecutionService/Cancel": "executions.cancel",
-    "/flowkeep.v1.ExecutionService/Pause": "executions.control",
-    "/flowkeep.v1.ExecutionService/Resume": "executions.control",
-    "/flowkeep.v1.ExecutionService/SetBreakpoints": "executions.control",
-    "/flowkeep.v1.ExecutionService/EditStepInput": "executions.control",
+    "/flowkeep.v1.ExecutionService/Pause": CONTROL_EXECUTIONS,
+    "/flowkeep.v1.ExecutionService/Resume": CONTROL_EXECUTIONS,
+    "/flowkeep.v1.ExecutionService/SetBreakpoints": CONTROL_EXECUTIONS,
+    "/flowkeep.v1.ExecutionService/EditStepInput": CONTROL_EXECUTIONS,
     "/flowkeep.v1.ExecutionService/Terminate": "executions.cancel",
     "/flowkeep.v1.ExecutionService/Retry": "executions.execute",
     "/flowkeep.v1.ExecutionService/ForkExecution": "executions.execute",
@@ -79,6 +83,8 @@ def also_needed(request: Any) -> Iterator[str]:
             yield READ_EXECUTIONS  # its answer is what GetExecution shows
         case SignalWithStartRequest():
             yield SIGNAL
+        case PauseWorkflowRequest() if request.pause_running:
+            yield CONTROL_EXECUTIONS
         case TestStepRequest():
             if request.execution_id:
                 yield READ_EXECUTIONS

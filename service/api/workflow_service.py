@@ -11,6 +11,7 @@ from persistence.listing import PageKey, WorkflowFilter
 from persistence.repository import WorkflowRepository
 from service.api.claims import READ_WORKFLOWS
 from service.api.definitions import (
+    bare_message,
     document,
     documents,
     handler_message,
@@ -107,6 +108,27 @@ class WorkflowServicer(WorkflowServiceServicer):
             caller.scope, request.workflow, request.etag, request.force, caller.subject, request.request_id
         )
         return pb.DeleteWorkflowResponse()
+
+    async def PauseWorkflow(self, request: pb.PauseWorkflowRequest, context: Any) -> pb.PauseWorkflowResponse:
+        caller = current_identity.get()
+        workflow = await self._executions.pauses.pause(
+            caller.scope,
+            request.workflow,
+            caller.subject,
+            request.reason,
+            request.request_id,
+            pauses_running=request.pause_running,
+            is_hard=request.hard,
+            stops_deadline=request.stop_deadline,
+        )
+        return pb.PauseWorkflowResponse(workflow=bare_message(workflow))
+
+    async def ResumeWorkflow(self, request: pb.ResumeWorkflowRequest, context: Any) -> pb.ResumeWorkflowResponse:
+        caller = current_identity.get()
+        workflow = await self._executions.pauses.resume(
+            caller.scope, request.workflow, caller.subject, request.reason, request.request_id
+        )
+        return pb.ResumeWorkflowResponse(workflow=bare_message(workflow))
 
     async def ValidateWorkflow(self, request: pb.ValidateWorkflowRequest, context: Any) -> pb.ValidateWorkflowResponse:
         org = current_identity.get().org

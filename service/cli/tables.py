@@ -54,7 +54,7 @@ def workflows_table(workflows: Iterable[Workflow]) -> FittingTable:
     table = FittingTable("NAME", "REVISION", "UPDATED", "BY", "ID", leave_out=("BY", "UPDATED", "ID"))
     for workflow in workflows:
         table.add_row(
-            plain(workflow.name, "bold"),
+            plain(workflow.name + (" (paused)" if workflow.HasField("pause") else ""), "bold"),
             str(workflow.revision),
             time_text(workflow.update_time),
             plain(workflow.updated_by),
@@ -72,10 +72,21 @@ def workflow_view(workflow: Workflow) -> Group:
         ("Id", workflow.workflow_id),
         ("Revision", str(workflow.revision)),
         ("Updated", plain(f"{time_text(workflow.update_time)} by {workflow.updated_by or 'nobody'}".lstrip())),
+        ("Paused", plain(pause_text(workflow).removeprefix("paused "))),
         ("Unreadable", _unreadable(workflow)),
     )
     written = yaml.safe_dump(document(workflow.definition), sort_keys=False, allow_unicode=True, width=110)
     return Group(facts, Text(), plain(written.rstrip()))
+
+
+def pause_text(workflow: Workflow) -> str:
+    """Return that it is paused since when, by whom and why, empty when it is not."""
+    if not workflow.HasField("pause"):
+        return ""
+    pause = workflow.pause
+    running = ", with what ran" if pause.running_paused else ""
+    why = f": {pause.reason}" if pause.reason else ""
+    return f"paused since {time_text(pause.pause_time)} by {pause.paused_by or 'nobody'}{running}{why}"
 
 
 def handlers_table(handlers: Iterable[Handler]) -> FittingTable:

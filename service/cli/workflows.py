@@ -1,4 +1,4 @@
-"""Commands about workflows: apply, list, get, delete, validate, and the handlers that steps can run."""
+"""Commands about workflows: apply, list, get, delete, pause, resume, validate, and the handlers that steps can run."""
 
 from __future__ import annotations
 
@@ -29,10 +29,12 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the app."""
     command(app, "apply", panel=_PANEL)(apply)
     command(app, "handlers", panel=_PANEL)(handlers)
-    group = typer.Typer(no_args_is_help=True, help="List, show, delete and check workflows.")
+    group = typer.Typer(no_args_is_help=True, help="List, show, delete, pause and check workflows.")
     command(group, "list")(list_workflows)
     command(group, "get")(get)
     command(group, "delete")(delete)
+    command(group, "pause")(pause)
+    command(group, "resume")(resume)
     command(group, "validate")(validate)
     app.add_typer(group, name="workflows", rich_help_panel=_PANEL)
 
@@ -125,6 +127,46 @@ async def delete(
         show_json({"deleted": workflow})
     else:
         show(plain(f"deleted {workflow}"))
+
+
+_Reason = Annotated[str, typer.Option(help="Why, for all who look at it.", show_default=False)]
+
+
+async def pause(
+    session: Session,
+    workflow: _WorkflowName,
+    reason: _Reason = "",
+    running: Annotated[bool, typer.Option("--running", help="Pause executions that run, too.")] = False,
+    hard: Annotated[bool, typer.Option("--hard", help="With --running: stop what runs of them, too.")] = False,
+    stop_deadline: Annotated[
+        bool, typer.Option("--stop-deadline", help="With --running: let the time of the pause not count.")
+    ] = False,
+    request_id: RequestId = None,
+) -> None:
+    """Let new executions of a workflow wait until it is resumed."""
+    paused = await session.client.pause_workflow(
+        workflow, reason, pause_running=running, hard=hard, stop_deadline=stop_deadline, request_id=request_id
+    )
+    _show(session, paused)
+
+
+async def resume(session: Session, workflow: _WorkflowName, reason: _Reason = "", request_id: RequestId = None) -> None:
+    """Let executions of a paused workflow start, and those that its pause has paused go on."""
+    _show(session, await session.client.resume_workflow(workflow, reason, request_id=request_id))
+
+
+def _show(session: Session, workflow: Workflow) -> None:
+    """Print a workflow that was paused or resumed."""
+    from service.cli.json_form import json_form
+    from service.cli.rendering import plain, show, show_json
+    from service.cli.tables import pause_text
+
+    if session.json:
+        show_json(json_form(workflow))
+    elif workflow.HasField("pause"):
+        show(plain(f"{workflow.name} is {pause_text(workflow)}"))
+    else:
+        show(plain(f"{workflow.name} is not paused"))
 
 
 async def validate(session: Session, files: _Files) -> int:

@@ -105,16 +105,18 @@ class Creations:
         `rest` is what else `NewExecution` has.
         """
         share = self._runner.turns.share(execution)
-        execution, plan = await share.take(lambda: first_plan(self._runner, execution, definition, accepting()))
+        first = await share.take(lambda: first_plan(self._runner, execution, definition, accepting()))
+        plan, events = first.plan, await in_slices(self._encoded(first.plan.events))
         new = NewExecution(
-            execution=execution,
+            execution=first.execution,
             input=given,
             content_hash=content_hash,
             steps=plan.steps,
-            events=await in_slices(self._encoded(plan.events)),
+            events=events,
             result=plan.state.result,
             tasks=plan.tasks,
             signals=plan.state.signals,
+            waiting=first.waits(events),
             **rest,
         )
         return Prepared(new, definition, plan)

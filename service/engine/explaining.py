@@ -111,7 +111,14 @@ class Explaining:
         )
         explained = [(step, [await self._of_step(known, step)]) for step in steps]
         whole = _of_execution(execution, driving, room_of(self._runner, scope.org), has_open=bool(steps))
+        if execution.held_back:
+            whole = [*await self._of_workflow(scope, execution), *whole]
         return Explanation(execution, whole, explained, is_whole)
+
+    async def _of_workflow(self, scope: Scope, execution: Execution) -> Sequence[Obstacle]:
+        """Return that the whole workflow is paused, nothing where it has been resumed since."""
+        workflow = await self._repository.get_workflow(Scope(scope.org), str(execution.workflow_id))
+        return [] if workflow.pause is None else [of.workflow_paused(workflow, workflow.pause)]
 
     async def _standing(self, scope: Scope, execution_id: UUID) -> tuple[Execution, Driving]:
         """Return an execution and who drives it, as of a time between which and the look at the other it was nobody
@@ -244,6 +251,8 @@ def _of_execution(execution: Execution, driving: Driving, room: Room, *, has_ope
         found.append(of.start_delay(execution, execution.scheduled_time))
     elif execution.incarnation is not None:
         found.append(of.server(driving))
+    elif execution.held_back:
+        pass  # its workflow is told of
     elif execution.wake_time is not None and execution.wake_time > driving.time:
         has_deadline = not is_unbegun and not (execution.pause is not None and execution.pause.stops_deadline)
         if execution.pause is None or has_deadline:  # else only a resume moves it

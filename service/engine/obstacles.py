@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from uuid import UUID
 
-from persistence.model import SUSPECT_DEATHS, Execution, ExecutionState, Pause, Step
+from persistence.model import SUSPECT_DEATHS, Execution, ExecutionState, Pause, Step, Workflow
+from persistence.pauses import WorkflowPause
 from persistence.people import Task
 from persistence.processes import Driving
 from persistence.waits import Wait
@@ -33,6 +34,7 @@ class Kind(StrEnum):
     STOPPED = "stopped"
     SERVERS = "servers"
     EMPTY = "empty"
+    WORKFLOW_PAUSED = "workflow_paused"
     PREDECESSORS = "predecessors"
     EXECUTION = "execution"
     RUNNING_ATTEMPT = "running_attempt"
@@ -77,6 +79,7 @@ class Obstacle:
     deaths: int = 0
     is_put_off: bool = False
     is_told_to_stop: bool = False
+    workflow: Workflow | None = None
 
 
 def ended(execution: Execution) -> Obstacle:
@@ -92,9 +95,18 @@ def paused(pause: Pause, *, is_put_off: bool = False) -> Obstacle:
     """Return who paused it, and what comes at the resume; of what `is_put_off` that is the end."""
     how = " hard" if pause.is_hard else ""
     why = f": {pause.reason}" if pause.reason else ""
+    how += " with its whole workflow" if pause.workflow_pause_id else ""
     then = "All of its steps have ended, and it completes" if is_put_off else "It goes on"
     sentence = f"{pause.by or 'Somebody'} paused it{how}{why}. {then} when it is resumed."
     return Obstacle(Kind.PAUSED, sentence, pause.time, pause=pause, is_put_off=is_put_off)
+
+
+def workflow_paused(workflow: Workflow, pause: WorkflowPause) -> Obstacle:
+    """Return who paused the whole workflow, so that executions of it do not start."""
+    why = f": {pause.reason}" if pause.reason else ""
+    since = f"workflow {workflow.name} is paused by {pause.by or 'somebody'} since {_at(pause.time)}{why}"
+    sentence = f"{since[0].upper()}{since[1:]}. It starts when the workflow is resumed."
+    return Obstacle(Kind.WORKFLOW_PAUSED, sentence, pause.time, workflow=workflow)
 
 
 def ending(execution: Execution) -> Obstacle:

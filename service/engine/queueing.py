@@ -42,10 +42,12 @@ class Queueing:
         """
         found = await self._repository.get_workflow(scope, workflow)
         queue = await self._repository.queue(scope, found.id, limit, DEEPEST)
+        paused = [] if found.pause is None else [of.workflow_paused(found, found.pause)]
         waiting = [(each, [of.queue(each, before, DEEPEST)]) for each, before in queue.waiting]
         if not waiting and queue.is_whole:
-            return QueueExplanation([], [of.empty()], is_whole=True)
-        return QueueExplanation(waiting, [of.servers(queue.servers, room_of(self._runner, scope.org))], queue.is_whole)
+            return QueueExplanation([], [*paused, of.empty()], is_whole=True)
+        servers = of.servers(queue.servers, room_of(self._runner, scope.org))
+        return QueueExplanation(waiting, [*paused, servers], queue.is_whole)
 
 
 def room_of(runner: Runner, org: str) -> Room:

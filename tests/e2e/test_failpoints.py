@@ -53,8 +53,10 @@ APART = (
     "fork.after_commit_before_reply",
     "bulk.before_step",
     "bulk.after_step_before_delivery",
+    "workflow.before_commit",
+    "workflow.after_commit_before_delivery",
 )
-"""They act only in a server that stops or starts; or, those of Retry, forks and in bulk, in tests of their own."""
+"""They act only in a server that stops or starts; those of Retry, forks, workflows and bulks in tests of their own."""
 LEFT_TO_CHANCE = ("claim", "purge")
 """Which of two replicas passes these, nobody knows."""
 A_DAY = 3

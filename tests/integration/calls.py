@@ -39,7 +39,10 @@ RULES_OPTION = 1159
 
 NOBODYS = "01930000-0000-7000-8000-000000000000"
 
-BY_WORKFLOW = ("GetWorkflow", "UpdateWorkflow", "DeleteWorkflow", "Execute", "ExplainQueue", "SignalWithStart")
+BY_WORKFLOW = (
+    *("GetWorkflow", "UpdateWorkflow", "DeleteWorkflow", "PauseWorkflow", "ResumeWorkflow"),
+    *("Execute", "ExplainQueue", "SignalWithStart"),
+)
 BY_EXECUTION = (
     "GetExecution",
     "ListSteps",

@@ -110,6 +110,7 @@ class Script(ExecutionServiceServicer, WorkflowServiceServicer):
     SignalExecution = CreateWorkflow
     TestStep = ForkExecution = CreateWorkflow
     SignalExecution = SignalWithStart = SetBreakpoints = EditStepInput = CreateWorkflow
+    PauseWorkflow = ResumeWorkflow = CreateWorkflow
     Retry = Pause = Resume = Terminate = Cancel = UpdateWorkflow = DeleteWorkflow = ApplyWorkflows = CreateWorkflow
 
     # The stubs declare these abstract; no test calls them.

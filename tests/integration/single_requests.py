@@ -46,6 +46,14 @@ ROWS: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({**W, "etag": "old"}, "ETAG_MISMATCH"),
         ({"workflow": "absent", "force": True}, "WORKFLOW_NOT_FOUND"),
     ],
+    "PauseWorkflow": [
+        ({**W, "reason": "x" * 1025}, "reason"),
+        ({"workflow": "absent"}, "WORKFLOW_NOT_FOUND"),
+    ],
+    "ResumeWorkflow": [
+        ({**W, "reason": "x" * 1025}, "reason"),
+        ({"workflow": "absent"}, "WORKFLOW_NOT_FOUND"),
+    ],
     "ApplyWorkflows": [
         ({"definitions": [DEFINITION, DEFINITION]}, "definitions[1].name"),
         ({"definitions": [DEFINITION] * 101}, "definitions"),

@@ -215,6 +215,8 @@ def _requests(workflow: str, execution_id: str) -> dict[str, Message]:
         "GetWorkflow": workflows_pb.GetWorkflowRequest(workflow=workflow),
         "ListWorkflows": workflows_pb.ListWorkflowsRequest(),
         "UpdateWorkflow": workflows_pb.UpdateWorkflowRequest(workflow=workflow, definition=same),
+        "PauseWorkflow": workflows_pb.PauseWorkflowRequest(workflow=workflow),
+        "ResumeWorkflow": workflows_pb.ResumeWorkflowRequest(workflow=workflow),
         "ApplyWorkflows": workflows_pb.ApplyWorkflowsRequest(definitions=[same]),
         "ValidateWorkflow": workflows_pb.ValidateWorkflowRequest(definition=definition),
         "ListHandlers": workflows_pb.ListHandlersRequest(),

@@ -202,6 +202,9 @@ async def _use_every_rpc(session: Session) -> None:
     forked = await session.call(run, "ForkExecution", execution_id=waiting)
     assert forked["execution"]["lineage"]["source_execution_id"] == waiting
     await session.call(run, "Terminate", execution_id=forked["execution"]["execution_id"])
+    halted = await session.call(work, "PauseWorkflow", workflow="waiting", reason="lunch")
+    assert halted["workflow"]["pause"]["reason"] == "lunch"
+    assert "pause" not in (await session.call(work, "ResumeWorkflow", workflow="waiting"))["workflow"]
     assert await session.call(work, "DeleteWorkflow", workflow="waiting") == {}
 
     told = "NotificationService"

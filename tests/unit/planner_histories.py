@@ -309,10 +309,12 @@ def _play(driver: Driver, kind: str, which: int, how: int) -> None:
             repeat(driver, which + 12 * how)
         case "cancel":
             driver.cancel()
-        case "hold" if driver.state.is_paused:
-            driver.resume()
-        case "hold":
+        case "hold" if driver.state.pause is not None and driver.state.pause.is_joinable:
             driver.pause(hard=how > 1, stop_deadline=how % 2 > 0)
+        case "hold" if driver.state.is_paused:
+            driver.resume(workflow_pause_id=("w1" if which % 3 == 0 else ""))
+        case "hold":
+            driver.pause(hard=how > 1, stop_deadline=how % 2 > 0, workflow_pause_id=("w1" if which % 2 else ""))
         case "debug" if driver.state.is_paused:
             driver.edit_input(min(waiting(driver, WaitKind.BREAKPOINT), default=path), {"edited": how})
             driver.resume(**({}, {"step_over": True}, {"run_to": path}, {"step_over": True})[how])

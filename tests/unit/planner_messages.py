@@ -38,9 +38,10 @@ class Messages(ABC):
         """Let somebody ask to cancel."""
         return self.receive(CANCEL)
 
-    def pause(self, *, hard: bool = False, stop_deadline: bool = False) -> Plan:
-        """Let somebody pause it."""
-        return self._told(MessageKind.PAUSE, hard=hard, stop_deadline=stop_deadline)
+    def pause(self, *, hard: bool = False, stop_deadline: bool = False, workflow_pause_id: str = "") -> Plan:
+        """Let somebody pause it, or all of its workflow."""
+        how = {"hard": hard, "stop_deadline": stop_deadline, "workflow_pause_id": workflow_pause_id}
+        return self._told(MessageKind.PAUSE, **how)
 
     def resume(self, **how: Any) -> Plan:
         """Let somebody resume it."""

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
 from persistence.model import ExecutionState, Message, MessageKind
 from service.engine.definition import Definition, Delivery, OnError, RetryPolicy
@@ -280,3 +281,78 @@ def test_nothing_begins_while_it_is_paused(driver: Driver) -> None:
             elif is_paused and turn.plan.state.ending is None:
                 assert not isinstance(body, events.StepStarted | events.StepSkipped | events.Started)
                 assert not isinstance(body, events.Finished) or body.state is not ExecutionState.COMPLETED
+
+
+def test_a_pause_that_somebody_asks_for_takes_the_place_of_that_of_a_breakpoint() -> None:
+    """One resume ends both: the step that was held begins. Why, how hard and until when is as was asked."""
+    driver = Driver(graph(step("a"), step("b"), timeout=60))
+    driver.set_breakpoints("b")
+    driver.start()
+    assert driver.state.pause is not None and driver.state.pause.step == "b"
+    driver.now += seconds(10)
+    plan = driver.pause(hard=True, stop_deadline=True)
+    assert driver.bodies[-1] == events.Paused("ann", "lunch", hard=True, stop_deadline=True, step_path="b")
+    pause = driver.state.pause
+    assert (pause.reason, pause.is_hard, pause.stops_deadline, pause.step) == ("lunch", True, True, "b")
+    assert (pause.time, pause.is_joined, plan.state.next_wake) == (driver.now, True, None)
+    assert sorted(driver.told_to_stop) == ["a"]
+    driver.stopped("a")
+    check(driver)
+    assert driver.pause().events == ()  # what somebody has asked for stays
+    driver.now += seconds(100)
+    driver.recover()
+    driver.resume()
+    assert driver.states == {"a": "RUNNING", "b": "RUNNING"}
+    assert driver.state.deadline_time == T0 + seconds(160)
+    check(driver)
+
+
+def of_workflow(driver: Driver, kind: MessageKind, pause_id: str = "w1", **how: Any) -> Any:
+    """Let the pause of the whole workflow tell it something."""
+    return driver.receive(Message(UUID(int=9), kind, driver.now, "bob", {"workflow_pause_id": pause_id, **how}))
+
+
+def test_the_resume_of_a_workflow_ends_what_its_pause_has_paused_alone() -> None:
+    driver = started(sequence(step("a"), step("b")))
+    of_workflow(driver, MessageKind.PAUSE, stop_deadline=True)
+    assert driver.state.pause is not None and driver.state.pause.workflow_pause_id == "w1"
+    assert driver.bodies[-1] == events.Paused("bob", "", stop_deadline=True, workflow_pause_id="w1")
+    assert of_workflow(driver, MessageKind.PAUSE, "w2").events == ()
+    assert of_workflow(driver, MessageKind.RESUME, "w2").events == ()
+    check(driver)
+    driver.now += seconds(5)
+    of_workflow(driver, MessageKind.RESUME)
+    assert (driver.state.state, driver.state.deadline_time) == (RUNNING, T0 + seconds(driver.state.timeout + 5))
+    check(driver)
+    driver.pause()
+    assert of_workflow(driver, MessageKind.PAUSE).events == ()
+    assert of_workflow(driver, MessageKind.RESUME).events == ()
+    assert driver.state.state is PAUSED
+
+
+def test_a_pause_that_somebody_asks_for_outlives_that_of_the_workflow() -> None:
+    driver = started(sequence(step("a"), timeout=60))
+    of_workflow(driver, MessageKind.PAUSE, stop_deadline=True)
+    driver.now += seconds(10)
+    driver.pause()
+    assert driver.state.pause is not None and driver.state.pause.stops_deadline  # no time that did not count is lost
+    assert of_workflow(driver, MessageKind.RESUME).events == ()
+    check(driver)
+    driver.now += seconds(10)
+    driver.resume()
+    assert driver.state.deadline_time == T0 + seconds(80)
+    check(driver)
+
+
+def test_what_is_held_back_starts_neither_by_its_timer_nor_by_a_resume() -> None:
+    driver = Driver(sequence(step("a")), scheduled_time=T0 + seconds(5))
+    driver.state = replace(driver.state, is_held_back=True)
+    assert driver.state.next_wake is None
+    assert parked_until(driver.state, driver.now, 5.0) is not None
+    assert driver.fire(10).is_empty
+    driver.pause()
+    driver.resume()
+    assert (driver.state.state, driver.fire().is_empty) == (ExecutionState.PENDING, True)
+    driver.state = replace(driver.state, is_held_back=False)
+    driver.fire()
+    assert driver.states == {"a": "RUNNING"}

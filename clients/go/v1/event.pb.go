@@ -1520,9 +1520,11 @@ type ExecutionPaused struct {
 	// that it was to make.
 	StepPath string `protobuf:"bytes,5,opt,name=step_path,json=stepPath,proto3" json:"step_path,omitempty"`
 	// Output only. Id of the operation in bulk that asked for it; empty where a call for this execution did.
-	BulkId        string `protobuf:"bytes,6,opt,name=bulk_id,json=bulkId,proto3" json:"bulk_id,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	BulkId string `protobuf:"bytes,6,opt,name=bulk_id,json=bulkId,proto3" json:"bulk_id,omitempty"`
+	// Output only. Id of the pause of the whole workflow that paused it; empty where something else did.
+	WorkflowPauseId string `protobuf:"bytes,7,opt,name=workflow_pause_id,json=workflowPauseId,proto3" json:"workflow_pause_id,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *ExecutionPaused) Reset() {
@@ -1597,6 +1599,13 @@ func (x *ExecutionPaused) GetBulkId() string {
 	return ""
 }
 
+func (x *ExecutionPaused) GetWorkflowPauseId() string {
+	if x != nil {
+		return x.WorkflowPauseId
+	}
+	return ""
+}
+
 // The execution was resumed.
 type ExecutionResumed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1611,9 +1620,11 @@ type ExecutionResumed struct {
 	// Output only. Path of the step before which it is paused again.
 	RunTo string `protobuf:"bytes,5,opt,name=run_to,json=runTo,proto3" json:"run_to,omitempty"`
 	// Output only. Id of the operation in bulk that asked for it; empty where a call for this execution did.
-	BulkId        string `protobuf:"bytes,6,opt,name=bulk_id,json=bulkId,proto3" json:"bulk_id,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	BulkId string `protobuf:"bytes,6,opt,name=bulk_id,json=bulkId,proto3" json:"bulk_id,omitempty"`
+	// Output only. Id of the pause of the whole workflow that has ended, by which it goes on; empty where something else did.
+	WorkflowPauseId string `protobuf:"bytes,7,opt,name=workflow_pause_id,json=workflowPauseId,proto3" json:"workflow_pause_id,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *ExecutionResumed) Reset() {
@@ -1684,6 +1695,13 @@ func (x *ExecutionResumed) GetRunTo() string {
 func (x *ExecutionResumed) GetBulkId() string {
 	if x != nil {
 		return x.BulkId
+	}
+	return ""
+}
+
+func (x *ExecutionResumed) GetWorkflowPauseId() string {
+	if x != nil {
+		return x.WorkflowPauseId
 	}
 	return ""
 }
@@ -2253,14 +2271,15 @@ const file_flowkeep_v1_event_proto_rawDesc = "" +
 	"\x11VariablesAssigned\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12+\n" +
 	"\x04vars\x18\x02 \x01(\v2\x17.google.protobuf.StructR\x04vars\x12\x1c\n" +
-	"\titeration\x18\x03 \x01(\x05R\titeration\"\xb5\x01\n" +
+	"\titeration\x18\x03 \x01(\x05R\titeration\"\xe1\x01\n" +
 	"\x0fExecutionPaused\x12\x1b\n" +
 	"\tpaused_by\x18\x01 \x01(\tR\bpausedBy\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x12\n" +
 	"\x04hard\x18\x03 \x01(\bR\x04hard\x12#\n" +
 	"\rstop_deadline\x18\x04 \x01(\bR\fstopDeadline\x12\x1b\n" +
 	"\tstep_path\x18\x05 \x01(\tR\bstepPath\x12\x17\n" +
-	"\abulk_id\x18\x06 \x01(\tR\x06bulkId\"\xd7\x01\n" +
+	"\abulk_id\x18\x06 \x01(\tR\x06bulkId\x12*\n" +
+	"\x11workflow_pause_id\x18\a \x01(\tR\x0fworkflowPauseId\"\x83\x02\n" +
 	"\x10ExecutionResumed\x12\x1d\n" +
 	"\n" +
 	"resumed_by\x18\x01 \x01(\tR\tresumedBy\x12\x16\n" +
@@ -2268,7 +2287,8 @@ const file_flowkeep_v1_event_proto_rawDesc = "" +
 	"\rdeadline_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\fdeadlineTime\x12\x1b\n" +
 	"\tstep_over\x18\x04 \x01(\bR\bstepOver\x12\x15\n" +
 	"\x06run_to\x18\x05 \x01(\tR\x05runTo\x12\x17\n" +
-	"\abulk_id\x18\x06 \x01(\tR\x06bulkId\"\xc5\x01\n" +
+	"\abulk_id\x18\x06 \x01(\tR\x06bulkId\x12*\n" +
+	"\x11workflow_pause_id\x18\a \x01(\tR\x0fworkflowPauseId\"\xc5\x01\n" +
 	"\x0eSignalReceived\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x121\n" +
 	"\apayload\x18\x02 \x01(\v2\x17.google.protobuf.StructR\apayload\x12\x1b\n" +

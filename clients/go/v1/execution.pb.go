@@ -439,7 +439,7 @@ const (
 	Execution_STATE_PENDING Execution_State = 1
 	// Started, not yet ended. An execution that only waits for a timer is RUNNING too.
 	Execution_STATE_RUNNING Execution_State = 2
-	// Held by `Pause`: nothing of it begins until it is resumed. What ran when it was paused may still run.
+	// Held by `Pause`, or `PauseWorkflow`: nothing of it begins until it is resumed. What ran when it was paused may still run.
 	Execution_STATE_PAUSED Execution_State = 3
 	// Cancel was asked for and steps are being stopped.
 	Execution_STATE_CANCELLING Execution_State = 4
@@ -1009,9 +1009,12 @@ type ExecutionPause struct {
 	// Output only. Whether attempts that ran were told to stop, to be made again.
 	Hard bool `protobuf:"varint,4,opt,name=hard,proto3" json:"hard,omitempty"`
 	// Output only. Whether the time of the pause does not count for the deadline: `deadline_time` moves at the resume.
-	StopDeadline  bool `protobuf:"varint,5,opt,name=stop_deadline,json=stopDeadline,proto3" json:"stop_deadline,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	StopDeadline bool `protobuf:"varint,5,opt,name=stop_deadline,json=stopDeadline,proto3" json:"stop_deadline,omitempty"`
+	// Output only. Id of the pause of the whole workflow that paused it, as `WorkflowPause.pause_id`: `ResumeWorkflow` lets it
+	// go on, and so does `Resume`. Empty where something else paused it.
+	WorkflowPauseId string `protobuf:"bytes,6,opt,name=workflow_pause_id,json=workflowPauseId,proto3" json:"workflow_pause_id,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *ExecutionPause) Reset() {
@@ -1077,6 +1080,13 @@ func (x *ExecutionPause) GetStopDeadline() bool {
 		return x.StopDeadline
 	}
 	return false
+}
+
+func (x *ExecutionPause) GetWorkflowPauseId() string {
+	if x != nil {
+		return x.WorkflowPauseId
+	}
+	return ""
 }
 
 // How many steps are in which state. The counts of `completed`, `failed`, `skipped`, `cancelled` and `running` add up
@@ -2653,14 +2663,15 @@ const file_flowkeep_v1_execution_proto_rawDesc = "" +
 	"\fSTATE_FAILED\x10\a\x12\x13\n" +
 	"\x0fSTATE_CANCELLED\x10\b\x12\x13\n" +
 	"\x0fSTATE_TIMED_OUT\x10\tB\t\n" +
-	"\aoutcome\"\xb9\x01\n" +
+	"\aoutcome\"\xe5\x01\n" +
 	"\x0eExecutionPause\x12\x1b\n" +
 	"\tpaused_by\x18\x01 \x01(\tR\bpausedBy\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x129\n" +
 	"\n" +
 	"pause_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tpauseTime\x12\x12\n" +
 	"\x04hard\x18\x04 \x01(\bR\x04hard\x12#\n" +
-	"\rstop_deadline\x18\x05 \x01(\bR\fstopDeadline\"\xaa\x01\n" +
+	"\rstop_deadline\x18\x05 \x01(\bR\fstopDeadline\x12*\n" +
+	"\x11workflow_pause_id\x18\x06 \x01(\tR\x0fworkflowPauseId\"\xaa\x01\n" +
 	"\n" +
 	"StepCounts\x12\x14\n" +
 	"\x05total\x18\x01 \x01(\x05R\x05total\x12\x1c\n" +

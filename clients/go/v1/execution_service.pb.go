@@ -1776,8 +1776,7 @@ type PauseRequest struct {
 	// Optional. Why, for the history. At most 1,024 characters.
 	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	// Optional. Tells attempts that run to stop. They are made again when the execution is resumed, as attempts that were cut
-	// off with their server are, and count for no retry; those of steps that are AT_MOST_ONCE are let finish. Has no effect
-	// on an execution that is PAUSED already.
+	// off with their server are, and count for no retry; those of steps that are AT_MOST_ONCE are let finish.
 	Hard bool `protobuf:"varint,3,opt,name=hard,proto3" json:"hard,omitempty"`
 	// Optional. Lets the time of the pause not count for the deadline of the execution, which moves at the resume. Default:
 	// the deadline goes on, and ends the execution as TIMED_OUT also while it is paused.

@@ -424,6 +424,7 @@ type Obstacle struct {
 	//	*Obstacle_Stopped
 	//	*Obstacle_Servers
 	//	*Obstacle_Empty
+	//	*Obstacle_WorkflowPaused
 	//	*Obstacle_Predecessors
 	//	*Obstacle_Execution
 	//	*Obstacle_RunningAttempt
@@ -587,6 +588,15 @@ func (x *Obstacle) GetEmpty() *EmptyObstacle {
 	return nil
 }
 
+func (x *Obstacle) GetWorkflowPaused() *WorkflowPausedObstacle {
+	if x != nil {
+		if x, ok := x.Kind.(*Obstacle_WorkflowPaused); ok {
+			return x.WorkflowPaused
+		}
+	}
+	return nil
+}
+
 func (x *Obstacle) GetPredecessors() *PredecessorsObstacle {
 	if x != nil {
 		if x, ok := x.Kind.(*Obstacle_Predecessors); ok {
@@ -731,6 +741,11 @@ type Obstacle_Empty struct {
 	Empty *EmptyObstacle `protobuf:"bytes,19,opt,name=empty,proto3,oneof"`
 }
 
+type Obstacle_WorkflowPaused struct {
+	// Output only. Its whole workflow is paused, and it waits for the resume of that before it starts.
+	WorkflowPaused *WorkflowPausedObstacle `protobuf:"bytes,21,opt,name=workflow_paused,json=workflowPaused,proto3,oneof"`
+}
+
 type Obstacle_Predecessors struct {
 	// Output only. Of a step: steps before it have not ended.
 	Predecessors *PredecessorsObstacle `protobuf:"bytes,30,opt,name=predecessors,proto3,oneof"`
@@ -800,6 +815,8 @@ func (*Obstacle_Stopped) isObstacle_Kind() {}
 func (*Obstacle_Servers) isObstacle_Kind() {}
 
 func (*Obstacle_Empty) isObstacle_Kind() {}
+
+func (*Obstacle_WorkflowPaused) isObstacle_Kind() {}
 
 func (*Obstacle_Predecessors) isObstacle_Kind() {}
 
@@ -877,9 +894,11 @@ type PausedObstacle struct {
 	// Output only. Whether attempts that ran were told to stop, to be made again at the resume.
 	Hard bool `protobuf:"varint,3,opt,name=hard,proto3" json:"hard,omitempty"`
 	// Output only. Whether all of its steps have ended, so that it completes at the resume.
-	EndPutOff     bool `protobuf:"varint,4,opt,name=end_put_off,json=endPutOff,proto3" json:"end_put_off,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	EndPutOff bool `protobuf:"varint,4,opt,name=end_put_off,json=endPutOff,proto3" json:"end_put_off,omitempty"`
+	// Output only. Id of the pause of the whole workflow that paused it; empty where something else did.
+	WorkflowPauseId string `protobuf:"bytes,5,opt,name=workflow_pause_id,json=workflowPauseId,proto3" json:"workflow_pause_id,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *PausedObstacle) Reset() {
@@ -940,6 +959,86 @@ func (x *PausedObstacle) GetEndPutOff() bool {
 	return false
 }
 
+func (x *PausedObstacle) GetWorkflowPauseId() string {
+	if x != nil {
+		return x.WorkflowPauseId
+	}
+	return ""
+}
+
+// The whole workflow is paused.
+type WorkflowPausedObstacle struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Output only. Name of the workflow.
+	Workflow string `protobuf:"bytes,1,opt,name=workflow,proto3" json:"workflow,omitempty"`
+	// Output only. Id of the pause.
+	PauseId string `protobuf:"bytes,2,opt,name=pause_id,json=pauseId,proto3" json:"pause_id,omitempty"`
+	// Output only. The subject that paused it.
+	PausedBy string `protobuf:"bytes,3,opt,name=paused_by,json=pausedBy,proto3" json:"paused_by,omitempty"`
+	// Output only. Why, as it was said.
+	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WorkflowPausedObstacle) Reset() {
+	*x = WorkflowPausedObstacle{}
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WorkflowPausedObstacle) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WorkflowPausedObstacle) ProtoMessage() {}
+
+func (x *WorkflowPausedObstacle) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WorkflowPausedObstacle.ProtoReflect.Descriptor instead.
+func (*WorkflowPausedObstacle) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *WorkflowPausedObstacle) GetWorkflow() string {
+	if x != nil {
+		return x.Workflow
+	}
+	return ""
+}
+
+func (x *WorkflowPausedObstacle) GetPauseId() string {
+	if x != nil {
+		return x.PauseId
+	}
+	return ""
+}
+
+func (x *WorkflowPausedObstacle) GetPausedBy() string {
+	if x != nil {
+		return x.PausedBy
+	}
+	return ""
+}
+
+func (x *WorkflowPausedObstacle) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // The end is decided.
 type EndingObstacle struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -953,7 +1052,7 @@ type EndingObstacle struct {
 
 func (x *EndingObstacle) Reset() {
 	*x = EndingObstacle{}
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[9]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -965,7 +1064,7 @@ func (x *EndingObstacle) String() string {
 func (*EndingObstacle) ProtoMessage() {}
 
 func (x *EndingObstacle) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[9]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -978,7 +1077,7 @@ func (x *EndingObstacle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndingObstacle.ProtoReflect.Descriptor instead.
 func (*EndingObstacle) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{9}
+	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *EndingObstacle) GetState() Execution_State {
@@ -1004,7 +1103,7 @@ type StartDelayObstacle struct {
 
 func (x *StartDelayObstacle) Reset() {
 	*x = StartDelayObstacle{}
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[10]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1016,7 +1115,7 @@ func (x *StartDelayObstacle) String() string {
 func (*StartDelayObstacle) ProtoMessage() {}
 
 func (x *StartDelayObstacle) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[10]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1029,7 +1128,7 @@ func (x *StartDelayObstacle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartDelayObstacle.ProtoReflect.Descriptor instead.
 func (*StartDelayObstacle) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{10}
+	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{11}
 }
 
 // The wait for a server with room.
@@ -1046,7 +1145,7 @@ type QueueObstacle struct {
 
 func (x *QueueObstacle) Reset() {
 	*x = QueueObstacle{}
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[11]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1058,7 +1157,7 @@ func (x *QueueObstacle) String() string {
 func (*QueueObstacle) ProtoMessage() {}
 
 func (x *QueueObstacle) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[11]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1071,7 +1170,7 @@ func (x *QueueObstacle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueObstacle.ProtoReflect.Descriptor instead.
 func (*QueueObstacle) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{11}
+	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *QueueObstacle) GetBefore() int32 {
@@ -1097,7 +1196,7 @@ type EmptyObstacle struct {
 
 func (x *EmptyObstacle) Reset() {
 	*x = EmptyObstacle{}
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[12]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1109,7 +1208,7 @@ func (x *EmptyObstacle) String() string {
 func (*EmptyObstacle) ProtoMessage() {}
 
 func (x *EmptyObstacle) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[12]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1122,7 +1221,7 @@ func (x *EmptyObstacle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EmptyObstacle.ProtoReflect.Descriptor instead.
 func (*EmptyObstacle) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{12}
+	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{13}
 }
 
 // The servers that could take what waits.
@@ -1144,7 +1243,7 @@ type ServersObstacle struct {
 
 func (x *ServersObstacle) Reset() {
 	*x = ServersObstacle{}
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[13]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1156,7 +1255,7 @@ func (x *ServersObstacle) String() string {
 func (*ServersObstacle) ProtoMessage() {}
 
 func (x *ServersObstacle) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[13]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1169,7 +1268,7 @@ func (x *ServersObstacle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServersObstacle.ProtoReflect.Descriptor instead.
 func (*ServersObstacle) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{13}
+	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ServersObstacle) GetServers() int32 {
@@ -1216,7 +1315,7 @@ type ParkedObstacle struct {
 
 func (x *ParkedObstacle) Reset() {
 	*x = ParkedObstacle{}
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[14]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1228,7 +1327,7 @@ func (x *ParkedObstacle) String() string {
 func (*ParkedObstacle) ProtoMessage() {}
 
 func (x *ParkedObstacle) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[14]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1241,7 +1340,7 @@ func (x *ParkedObstacle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ParkedObstacle.ProtoReflect.Descriptor instead.
 func (*ParkedObstacle) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{14}
+	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{15}
 }
 
 // A server drives the execution.
@@ -1255,7 +1354,7 @@ type DrivenObstacle struct {
 
 func (x *DrivenObstacle) Reset() {
 	*x = DrivenObstacle{}
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[15]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1267,7 +1366,7 @@ func (x *DrivenObstacle) String() string {
 func (*DrivenObstacle) ProtoMessage() {}
 
 func (x *DrivenObstacle) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[15]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1280,7 +1379,7 @@ func (x *DrivenObstacle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrivenObstacle.ProtoReflect.Descriptor instead.
 func (*DrivenObstacle) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{15}
+	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DrivenObstacle) GetServer() string {
@@ -1301,7 +1400,7 @@ type StoppedObstacle struct {
 
 func (x *StoppedObstacle) Reset() {
 	*x = StoppedObstacle{}
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[16]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1313,7 +1412,7 @@ func (x *StoppedObstacle) String() string {
 func (*StoppedObstacle) ProtoMessage() {}
 
 func (x *StoppedObstacle) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[16]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1326,7 +1425,7 @@ func (x *StoppedObstacle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoppedObstacle.ProtoReflect.Descriptor instead.
 func (*StoppedObstacle) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{16}
+	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *StoppedObstacle) GetServer() string {
@@ -1349,7 +1448,7 @@ type PredecessorsObstacle struct {
 
 func (x *PredecessorsObstacle) Reset() {
 	*x = PredecessorsObstacle{}
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[17]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1361,7 +1460,7 @@ func (x *PredecessorsObstacle) String() string {
 func (*PredecessorsObstacle) ProtoMessage() {}
 
 func (x *PredecessorsObstacle) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[17]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1374,7 +1473,7 @@ func (x *PredecessorsObstacle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PredecessorsObstacle.ProtoReflect.Descriptor instead.
 func (*PredecessorsObstacle) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{17}
+	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PredecessorsObstacle) GetPaths() []string {
@@ -1400,7 +1499,7 @@ type ExecutionObstacle struct {
 
 func (x *ExecutionObstacle) Reset() {
 	*x = ExecutionObstacle{}
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[18]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1412,7 +1511,7 @@ func (x *ExecutionObstacle) String() string {
 func (*ExecutionObstacle) ProtoMessage() {}
 
 func (x *ExecutionObstacle) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[18]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1425,7 +1524,7 @@ func (x *ExecutionObstacle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecutionObstacle.ProtoReflect.Descriptor instead.
 func (*ExecutionObstacle) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{18}
+	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{19}
 }
 
 // An attempt runs.
@@ -1445,7 +1544,7 @@ type AttemptObstacle struct {
 
 func (x *AttemptObstacle) Reset() {
 	*x = AttemptObstacle{}
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[19]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1457,7 +1556,7 @@ func (x *AttemptObstacle) String() string {
 func (*AttemptObstacle) ProtoMessage() {}
 
 func (x *AttemptObstacle) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[19]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1470,7 +1569,7 @@ func (x *AttemptObstacle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptObstacle.ProtoReflect.Descriptor instead.
 func (*AttemptObstacle) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{19}
+	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *AttemptObstacle) GetAttempt() int32 {
@@ -1514,7 +1613,7 @@ type RetryObstacle struct {
 
 func (x *RetryObstacle) Reset() {
 	*x = RetryObstacle{}
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[20]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1526,7 +1625,7 @@ func (x *RetryObstacle) String() string {
 func (*RetryObstacle) ProtoMessage() {}
 
 func (x *RetryObstacle) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[20]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1539,7 +1638,7 @@ func (x *RetryObstacle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryObstacle.ProtoReflect.Descriptor instead.
 func (*RetryObstacle) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{20}
+	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RetryObstacle) GetAttempt() int32 {
@@ -1572,7 +1671,7 @@ type SlotObstacle struct {
 
 func (x *SlotObstacle) Reset() {
 	*x = SlotObstacle{}
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[21]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1584,7 +1683,7 @@ func (x *SlotObstacle) String() string {
 func (*SlotObstacle) ProtoMessage() {}
 
 func (x *SlotObstacle) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[21]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1597,7 +1696,7 @@ func (x *SlotObstacle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SlotObstacle.ProtoReflect.Descriptor instead.
 func (*SlotObstacle) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{21}
+	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SlotObstacle) GetResource() string {
@@ -1634,7 +1733,7 @@ type SlotHolder struct {
 
 func (x *SlotHolder) Reset() {
 	*x = SlotHolder{}
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[22]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1646,7 +1745,7 @@ func (x *SlotHolder) String() string {
 func (*SlotHolder) ProtoMessage() {}
 
 func (x *SlotHolder) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[22]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1659,7 +1758,7 @@ func (x *SlotHolder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SlotHolder.ProtoReflect.Descriptor instead.
 func (*SlotHolder) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{22}
+	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SlotHolder) GetExecutionId() string {
@@ -1691,7 +1790,7 @@ type WorkerObstacle struct {
 
 func (x *WorkerObstacle) Reset() {
 	*x = WorkerObstacle{}
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[23]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1703,7 +1802,7 @@ func (x *WorkerObstacle) String() string {
 func (*WorkerObstacle) ProtoMessage() {}
 
 func (x *WorkerObstacle) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[23]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1716,7 +1815,7 @@ func (x *WorkerObstacle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerObstacle.ProtoReflect.Descriptor instead.
 func (*WorkerObstacle) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{23}
+	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *WorkerObstacle) GetWait() *WorkerWait {
@@ -1759,7 +1858,7 @@ type TaskObstacle struct {
 
 func (x *TaskObstacle) Reset() {
 	*x = TaskObstacle{}
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[24]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1771,7 +1870,7 @@ func (x *TaskObstacle) String() string {
 func (*TaskObstacle) ProtoMessage() {}
 
 func (x *TaskObstacle) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_explanation_proto_msgTypes[24]
+	mi := &file_flowkeep_v1_explanation_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1784,7 +1883,7 @@ func (x *TaskObstacle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskObstacle.ProtoReflect.Descriptor instead.
 func (*TaskObstacle) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{24}
+	return file_flowkeep_v1_explanation_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *TaskObstacle) GetWait() *TaskWait {
@@ -1852,7 +1951,7 @@ const file_flowkeep_v1_explanation_proto_rawDesc = "" +
 	"\tobstacles\x18\x03 \x03(\v2\x15.flowkeep.v1.ObstacleR\tobstacles\"|\n" +
 	"\x0fQueuedExecution\x124\n" +
 	"\texecution\x18\x01 \x01(\v2\x16.flowkeep.v1.ExecutionR\texecution\x123\n" +
-	"\tobstacles\x18\x02 \x03(\v2\x15.flowkeep.v1.ObstacleR\tobstacles\"\x91\n" +
+	"\tobstacles\x18\x02 \x03(\v2\x15.flowkeep.v1.ObstacleR\tobstacles\"\xe1\n" +
 	"\n" +
 	"\bObstacle\x12\x1a\n" +
 	"\bsentence\x18\x01 \x01(\tR\bsentence\x129\n" +
@@ -1870,7 +1969,8 @@ const file_flowkeep_v1_explanation_proto_rawDesc = "" +
 	"\x06driven\x18\x10 \x01(\v2\x1b.flowkeep.v1.DrivenObstacleH\x00R\x06driven\x128\n" +
 	"\astopped\x18\x11 \x01(\v2\x1c.flowkeep.v1.StoppedObstacleH\x00R\astopped\x128\n" +
 	"\aservers\x18\x12 \x01(\v2\x1c.flowkeep.v1.ServersObstacleH\x00R\aservers\x122\n" +
-	"\x05empty\x18\x13 \x01(\v2\x1a.flowkeep.v1.EmptyObstacleH\x00R\x05empty\x12G\n" +
+	"\x05empty\x18\x13 \x01(\v2\x1a.flowkeep.v1.EmptyObstacleH\x00R\x05empty\x12N\n" +
+	"\x0fworkflow_paused\x18\x15 \x01(\v2#.flowkeep.v1.WorkflowPausedObstacleH\x00R\x0eworkflowPaused\x12G\n" +
 	"\fpredecessors\x18\x1e \x01(\v2!.flowkeep.v1.PredecessorsObstacleH\x00R\fpredecessors\x12>\n" +
 	"\texecution\x18\x1f \x01(\v2\x1e.flowkeep.v1.ExecutionObstacleH\x00R\texecution\x12G\n" +
 	"\x0frunning_attempt\x18  \x01(\v2\x1c.flowkeep.v1.AttemptObstacleH\x00R\x0erunningAttempt\x12.\n" +
@@ -1885,12 +1985,18 @@ const file_flowkeep_v1_explanation_proto_rawDesc = "" +
 	"breakpointB\x06\n" +
 	"\x04kind\"C\n" +
 	"\rEndedObstacle\x122\n" +
-	"\x05state\x18\x01 \x01(\x0e2\x1c.flowkeep.v1.Execution.StateR\x05state\"y\n" +
+	"\x05state\x18\x01 \x01(\x0e2\x1c.flowkeep.v1.Execution.StateR\x05state\"\xa5\x01\n" +
 	"\x0ePausedObstacle\x12\x1b\n" +
 	"\tpaused_by\x18\x01 \x01(\tR\bpausedBy\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x12\n" +
 	"\x04hard\x18\x03 \x01(\bR\x04hard\x12\x1e\n" +
-	"\vend_put_off\x18\x04 \x01(\bR\tendPutOff\"h\n" +
+	"\vend_put_off\x18\x04 \x01(\bR\tendPutOff\x12*\n" +
+	"\x11workflow_pause_id\x18\x05 \x01(\tR\x0fworkflowPauseId\"\x84\x01\n" +
+	"\x16WorkflowPausedObstacle\x12\x1a\n" +
+	"\bworkflow\x18\x01 \x01(\tR\bworkflow\x12\x19\n" +
+	"\bpause_id\x18\x02 \x01(\tR\apauseId\x12\x1b\n" +
+	"\tpaused_by\x18\x03 \x01(\tR\bpausedBy\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"h\n" +
 	"\x0eEndingObstacle\x122\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x1c.flowkeep.v1.Execution.StateR\x05state\x12\"\n" +
 	"\rsteps_in_work\x18\x02 \x01(\x05R\vstepsInWork\"\x14\n" +
@@ -1956,7 +2062,7 @@ func file_flowkeep_v1_explanation_proto_rawDescGZIP() []byte {
 	return file_flowkeep_v1_explanation_proto_rawDescData
 }
 
-var file_flowkeep_v1_explanation_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_flowkeep_v1_explanation_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_flowkeep_v1_explanation_proto_goTypes = []any{
 	(*ExplainExecutionRequest)(nil),  // 0: flowkeep.v1.ExplainExecutionRequest
 	(*ExplainExecutionResponse)(nil), // 1: flowkeep.v1.ExplainExecutionResponse
@@ -1967,74 +2073,76 @@ var file_flowkeep_v1_explanation_proto_goTypes = []any{
 	(*Obstacle)(nil),                 // 6: flowkeep.v1.Obstacle
 	(*EndedObstacle)(nil),            // 7: flowkeep.v1.EndedObstacle
 	(*PausedObstacle)(nil),           // 8: flowkeep.v1.PausedObstacle
-	(*EndingObstacle)(nil),           // 9: flowkeep.v1.EndingObstacle
-	(*StartDelayObstacle)(nil),       // 10: flowkeep.v1.StartDelayObstacle
-	(*QueueObstacle)(nil),            // 11: flowkeep.v1.QueueObstacle
-	(*EmptyObstacle)(nil),            // 12: flowkeep.v1.EmptyObstacle
-	(*ServersObstacle)(nil),          // 13: flowkeep.v1.ServersObstacle
-	(*ParkedObstacle)(nil),           // 14: flowkeep.v1.ParkedObstacle
-	(*DrivenObstacle)(nil),           // 15: flowkeep.v1.DrivenObstacle
-	(*StoppedObstacle)(nil),          // 16: flowkeep.v1.StoppedObstacle
-	(*PredecessorsObstacle)(nil),     // 17: flowkeep.v1.PredecessorsObstacle
-	(*ExecutionObstacle)(nil),        // 18: flowkeep.v1.ExecutionObstacle
-	(*AttemptObstacle)(nil),          // 19: flowkeep.v1.AttemptObstacle
-	(*RetryObstacle)(nil),            // 20: flowkeep.v1.RetryObstacle
-	(*SlotObstacle)(nil),             // 21: flowkeep.v1.SlotObstacle
-	(*SlotHolder)(nil),               // 22: flowkeep.v1.SlotHolder
-	(*WorkerObstacle)(nil),           // 23: flowkeep.v1.WorkerObstacle
-	(*TaskObstacle)(nil),             // 24: flowkeep.v1.TaskObstacle
-	(*Execution)(nil),                // 25: flowkeep.v1.Execution
-	(StepExecution_State)(0),         // 26: flowkeep.v1.StepExecution.State
-	(*timestamppb.Timestamp)(nil),    // 27: google.protobuf.Timestamp
-	(*TimerWait)(nil),                // 28: flowkeep.v1.TimerWait
-	(*SignalWait)(nil),               // 29: flowkeep.v1.SignalWait
-	(*BreakpointWait)(nil),           // 30: flowkeep.v1.BreakpointWait
-	(Execution_State)(0),             // 31: flowkeep.v1.Execution.State
-	(*WorkerWait)(nil),               // 32: flowkeep.v1.WorkerWait
-	(*TaskWait)(nil),                 // 33: flowkeep.v1.TaskWait
+	(*WorkflowPausedObstacle)(nil),   // 9: flowkeep.v1.WorkflowPausedObstacle
+	(*EndingObstacle)(nil),           // 10: flowkeep.v1.EndingObstacle
+	(*StartDelayObstacle)(nil),       // 11: flowkeep.v1.StartDelayObstacle
+	(*QueueObstacle)(nil),            // 12: flowkeep.v1.QueueObstacle
+	(*EmptyObstacle)(nil),            // 13: flowkeep.v1.EmptyObstacle
+	(*ServersObstacle)(nil),          // 14: flowkeep.v1.ServersObstacle
+	(*ParkedObstacle)(nil),           // 15: flowkeep.v1.ParkedObstacle
+	(*DrivenObstacle)(nil),           // 16: flowkeep.v1.DrivenObstacle
+	(*StoppedObstacle)(nil),          // 17: flowkeep.v1.StoppedObstacle
+	(*PredecessorsObstacle)(nil),     // 18: flowkeep.v1.PredecessorsObstacle
+	(*ExecutionObstacle)(nil),        // 19: flowkeep.v1.ExecutionObstacle
+	(*AttemptObstacle)(nil),          // 20: flowkeep.v1.AttemptObstacle
+	(*RetryObstacle)(nil),            // 21: flowkeep.v1.RetryObstacle
+	(*SlotObstacle)(nil),             // 22: flowkeep.v1.SlotObstacle
+	(*SlotHolder)(nil),               // 23: flowkeep.v1.SlotHolder
+	(*WorkerObstacle)(nil),           // 24: flowkeep.v1.WorkerObstacle
+	(*TaskObstacle)(nil),             // 25: flowkeep.v1.TaskObstacle
+	(*Execution)(nil),                // 26: flowkeep.v1.Execution
+	(StepExecution_State)(0),         // 27: flowkeep.v1.StepExecution.State
+	(*timestamppb.Timestamp)(nil),    // 28: google.protobuf.Timestamp
+	(*TimerWait)(nil),                // 29: flowkeep.v1.TimerWait
+	(*SignalWait)(nil),               // 30: flowkeep.v1.SignalWait
+	(*BreakpointWait)(nil),           // 31: flowkeep.v1.BreakpointWait
+	(Execution_State)(0),             // 32: flowkeep.v1.Execution.State
+	(*WorkerWait)(nil),               // 33: flowkeep.v1.WorkerWait
+	(*TaskWait)(nil),                 // 34: flowkeep.v1.TaskWait
 }
 var file_flowkeep_v1_explanation_proto_depIdxs = []int32{
-	25, // 0: flowkeep.v1.ExplainExecutionResponse.execution:type_name -> flowkeep.v1.Execution
+	26, // 0: flowkeep.v1.ExplainExecutionResponse.execution:type_name -> flowkeep.v1.Execution
 	6,  // 1: flowkeep.v1.ExplainExecutionResponse.obstacles:type_name -> flowkeep.v1.Obstacle
 	2,  // 2: flowkeep.v1.ExplainExecutionResponse.steps:type_name -> flowkeep.v1.StepExplanation
-	26, // 3: flowkeep.v1.StepExplanation.state:type_name -> flowkeep.v1.StepExecution.State
+	27, // 3: flowkeep.v1.StepExplanation.state:type_name -> flowkeep.v1.StepExecution.State
 	6,  // 4: flowkeep.v1.StepExplanation.obstacles:type_name -> flowkeep.v1.Obstacle
 	5,  // 5: flowkeep.v1.ExplainQueueResponse.executions:type_name -> flowkeep.v1.QueuedExecution
 	6,  // 6: flowkeep.v1.ExplainQueueResponse.obstacles:type_name -> flowkeep.v1.Obstacle
-	25, // 7: flowkeep.v1.QueuedExecution.execution:type_name -> flowkeep.v1.Execution
+	26, // 7: flowkeep.v1.QueuedExecution.execution:type_name -> flowkeep.v1.Execution
 	6,  // 8: flowkeep.v1.QueuedExecution.obstacles:type_name -> flowkeep.v1.Obstacle
-	27, // 9: flowkeep.v1.Obstacle.start_time:type_name -> google.protobuf.Timestamp
-	27, // 10: flowkeep.v1.Obstacle.end_time:type_name -> google.protobuf.Timestamp
+	28, // 9: flowkeep.v1.Obstacle.start_time:type_name -> google.protobuf.Timestamp
+	28, // 10: flowkeep.v1.Obstacle.end_time:type_name -> google.protobuf.Timestamp
 	7,  // 11: flowkeep.v1.Obstacle.ended:type_name -> flowkeep.v1.EndedObstacle
 	8,  // 12: flowkeep.v1.Obstacle.paused:type_name -> flowkeep.v1.PausedObstacle
-	9,  // 13: flowkeep.v1.Obstacle.ending:type_name -> flowkeep.v1.EndingObstacle
-	10, // 14: flowkeep.v1.Obstacle.start_delay:type_name -> flowkeep.v1.StartDelayObstacle
-	11, // 15: flowkeep.v1.Obstacle.queue:type_name -> flowkeep.v1.QueueObstacle
-	14, // 16: flowkeep.v1.Obstacle.parked:type_name -> flowkeep.v1.ParkedObstacle
-	15, // 17: flowkeep.v1.Obstacle.driven:type_name -> flowkeep.v1.DrivenObstacle
-	16, // 18: flowkeep.v1.Obstacle.stopped:type_name -> flowkeep.v1.StoppedObstacle
-	13, // 19: flowkeep.v1.Obstacle.servers:type_name -> flowkeep.v1.ServersObstacle
-	12, // 20: flowkeep.v1.Obstacle.empty:type_name -> flowkeep.v1.EmptyObstacle
-	17, // 21: flowkeep.v1.Obstacle.predecessors:type_name -> flowkeep.v1.PredecessorsObstacle
-	18, // 22: flowkeep.v1.Obstacle.execution:type_name -> flowkeep.v1.ExecutionObstacle
-	19, // 23: flowkeep.v1.Obstacle.running_attempt:type_name -> flowkeep.v1.AttemptObstacle
-	28, // 24: flowkeep.v1.Obstacle.timer:type_name -> flowkeep.v1.TimerWait
-	20, // 25: flowkeep.v1.Obstacle.retry:type_name -> flowkeep.v1.RetryObstacle
-	21, // 26: flowkeep.v1.Obstacle.slot:type_name -> flowkeep.v1.SlotObstacle
-	23, // 27: flowkeep.v1.Obstacle.worker:type_name -> flowkeep.v1.WorkerObstacle
-	24, // 28: flowkeep.v1.Obstacle.task:type_name -> flowkeep.v1.TaskObstacle
-	29, // 29: flowkeep.v1.Obstacle.signal:type_name -> flowkeep.v1.SignalWait
-	30, // 30: flowkeep.v1.Obstacle.breakpoint:type_name -> flowkeep.v1.BreakpointWait
-	31, // 31: flowkeep.v1.EndedObstacle.state:type_name -> flowkeep.v1.Execution.State
-	31, // 32: flowkeep.v1.EndingObstacle.state:type_name -> flowkeep.v1.Execution.State
-	22, // 33: flowkeep.v1.SlotObstacle.holders:type_name -> flowkeep.v1.SlotHolder
-	32, // 34: flowkeep.v1.WorkerObstacle.wait:type_name -> flowkeep.v1.WorkerWait
-	33, // 35: flowkeep.v1.TaskObstacle.wait:type_name -> flowkeep.v1.TaskWait
-	36, // [36:36] is the sub-list for method output_type
-	36, // [36:36] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	10, // 13: flowkeep.v1.Obstacle.ending:type_name -> flowkeep.v1.EndingObstacle
+	11, // 14: flowkeep.v1.Obstacle.start_delay:type_name -> flowkeep.v1.StartDelayObstacle
+	12, // 15: flowkeep.v1.Obstacle.queue:type_name -> flowkeep.v1.QueueObstacle
+	15, // 16: flowkeep.v1.Obstacle.parked:type_name -> flowkeep.v1.ParkedObstacle
+	16, // 17: flowkeep.v1.Obstacle.driven:type_name -> flowkeep.v1.DrivenObstacle
+	17, // 18: flowkeep.v1.Obstacle.stopped:type_name -> flowkeep.v1.StoppedObstacle
+	14, // 19: flowkeep.v1.Obstacle.servers:type_name -> flowkeep.v1.ServersObstacle
+	13, // 20: flowkeep.v1.Obstacle.empty:type_name -> flowkeep.v1.EmptyObstacle
+	9,  // 21: flowkeep.v1.Obstacle.workflow_paused:type_name -> flowkeep.v1.WorkflowPausedObstacle
+	18, // 22: flowkeep.v1.Obstacle.predecessors:type_name -> flowkeep.v1.PredecessorsObstacle
+	19, // 23: flowkeep.v1.Obstacle.execution:type_name -> flowkeep.v1.ExecutionObstacle
+	20, // 24: flowkeep.v1.Obstacle.running_attempt:type_name -> flowkeep.v1.AttemptObstacle
+	29, // 25: flowkeep.v1.Obstacle.timer:type_name -> flowkeep.v1.TimerWait
+	21, // 26: flowkeep.v1.Obstacle.retry:type_name -> flowkeep.v1.RetryObstacle
+	22, // 27: flowkeep.v1.Obstacle.slot:type_name -> flowkeep.v1.SlotObstacle
+	24, // 28: flowkeep.v1.Obstacle.worker:type_name -> flowkeep.v1.WorkerObstacle
+	25, // 29: flowkeep.v1.Obstacle.task:type_name -> flowkeep.v1.TaskObstacle
+	30, // 30: flowkeep.v1.Obstacle.signal:type_name -> flowkeep.v1.SignalWait
+	31, // 31: flowkeep.v1.Obstacle.breakpoint:type_name -> flowkeep.v1.BreakpointWait
+	32, // 32: flowkeep.v1.EndedObstacle.state:type_name -> flowkeep.v1.Execution.State
+	32, // 33: flowkeep.v1.EndingObstacle.state:type_name -> flowkeep.v1.Execution.State
+	23, // 34: flowkeep.v1.SlotObstacle.holders:type_name -> flowkeep.v1.SlotHolder
+	33, // 35: flowkeep.v1.WorkerObstacle.wait:type_name -> flowkeep.v1.WorkerWait
+	34, // 36: flowkeep.v1.TaskObstacle.wait:type_name -> flowkeep.v1.TaskWait
+	37, // [37:37] is the sub-list for method output_type
+	37, // [37:37] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_flowkeep_v1_explanation_proto_init() }
@@ -2054,6 +2162,7 @@ func file_flowkeep_v1_explanation_proto_init() {
 		(*Obstacle_Stopped)(nil),
 		(*Obstacle_Servers)(nil),
 		(*Obstacle_Empty)(nil),
+		(*Obstacle_WorkflowPaused)(nil),
 		(*Obstacle_Predecessors)(nil),
 		(*Obstacle_Execution)(nil),
 		(*Obstacle_RunningAttempt)(nil),
@@ -2071,7 +2180,7 @@ func file_flowkeep_v1_explanation_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_flowkeep_v1_explanation_proto_rawDesc), len(file_flowkeep_v1_explanation_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   25,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -184,7 +184,7 @@ func (x Step_OnError) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Step_OnError.Descriptor instead.
 func (Step_OnError) EnumDescriptor() ([]byte, []int) {
-	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{4, 0}
+	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{5, 0}
 }
 
 // What is guaranteed of the number of times a step's handler is called.
@@ -238,7 +238,7 @@ func (x Step_Delivery) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Step_Delivery.Descriptor instead.
 func (Step_Delivery) EnumDescriptor() ([]byte, []int) {
-	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{4, 1}
+	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{5, 1}
 }
 
 // What happens when the score stays below the threshold.
@@ -295,7 +295,7 @@ func (x QualityGate_OnFailure) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use QualityGate_OnFailure.Descriptor instead.
 func (QualityGate_OnFailure) EnumDescriptor() ([]byte, []int) {
-	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{6, 0}
+	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{7, 0}
 }
 
 // What happens when a step of the body has failed for good.
@@ -348,7 +348,7 @@ func (x ForEach_OnItemError) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ForEach_OnItemError.Descriptor instead.
 func (ForEach_OnItemError) EnumDescriptor() ([]byte, []int) {
-	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{9, 0}
+	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{10, 0}
 }
 
 // What is counted.
@@ -409,7 +409,7 @@ func (x Budget_Resource) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Budget_Resource.Descriptor instead.
 func (Budget_Resource) EnumDescriptor() ([]byte, []int) {
-	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{10, 0}
+	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{11, 0}
 }
 
 // What happens when the limit is reached.
@@ -466,7 +466,7 @@ func (x Budget_Action) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Budget_Action.Descriptor instead.
 func (Budget_Action) EnumDescriptor() ([]byte, []int) {
-	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{10, 1}
+	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{11, 1}
 }
 
 // A workflow as it is kept: a name, and a chain of immutable revisions.
@@ -494,7 +494,10 @@ type Workflow struct {
 	// Output only. The verified subject that made `revision`.
 	UpdatedBy string `protobuf:"bytes,8,opt,name=updated_by,json=updatedBy,proto3" json:"updated_by,omitempty"`
 	// Output only. What is stored of the workflow and cannot be read, such as `document`: it is left out here.
-	Unreadable    []string `protobuf:"bytes,9,rep,name=unreadable,proto3" json:"unreadable,omitempty"`
+	Unreadable []string `protobuf:"bytes,9,rep,name=unreadable,proto3" json:"unreadable,omitempty"`
+	// Output only. How the workflow is paused now, whichever revision this is; present from `PauseWorkflow` to
+	// `ResumeWorkflow`.
+	Pause         *WorkflowPause `protobuf:"bytes,10,opt,name=pause,proto3" json:"pause,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -592,6 +595,95 @@ func (x *Workflow) GetUnreadable() []string {
 	return nil
 }
 
+func (x *Workflow) GetPause() *WorkflowPause {
+	if x != nil {
+		return x.Pause
+	}
+	return nil
+}
+
+// How a workflow is paused: executions of it wait for the resume before they start.
+type WorkflowPause struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Output only. Id of the pause, a UUIDv7 made by the server.
+	PauseId string `protobuf:"bytes,1,opt,name=pause_id,json=pauseId,proto3" json:"pause_id,omitempty"`
+	// Output only. The verified subject that paused it.
+	PausedBy string `protobuf:"bytes,2,opt,name=paused_by,json=pausedBy,proto3" json:"paused_by,omitempty"`
+	// Output only. Why, in the words of the caller.
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Output only. When it was paused.
+	PauseTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=pause_time,json=pauseTime,proto3" json:"pause_time,omitempty"`
+	// Output only. Whether executions that ran were paused, too.
+	RunningPaused bool `protobuf:"varint,5,opt,name=running_paused,json=runningPaused,proto3" json:"running_paused,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WorkflowPause) Reset() {
+	*x = WorkflowPause{}
+	mi := &file_flowkeep_v1_workflow_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WorkflowPause) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WorkflowPause) ProtoMessage() {}
+
+func (x *WorkflowPause) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_workflow_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WorkflowPause.ProtoReflect.Descriptor instead.
+func (*WorkflowPause) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *WorkflowPause) GetPauseId() string {
+	if x != nil {
+		return x.PauseId
+	}
+	return ""
+}
+
+func (x *WorkflowPause) GetPausedBy() string {
+	if x != nil {
+		return x.PausedBy
+	}
+	return ""
+}
+
+func (x *WorkflowPause) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *WorkflowPause) GetPauseTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.PauseTime
+	}
+	return nil
+}
+
+func (x *WorkflowPause) GetRunningPaused() bool {
+	if x != nil {
+		return x.RunningPaused
+	}
+	return false
+}
+
 // What a workflow does, as data. At most 256 KiB as JSON, with at most 50,000 values in all. A request may have 100,000
 // values in all of its payloads.
 //
@@ -651,7 +743,7 @@ type WorkflowDefinition struct {
 
 func (x *WorkflowDefinition) Reset() {
 	*x = WorkflowDefinition{}
-	mi := &file_flowkeep_v1_workflow_proto_msgTypes[1]
+	mi := &file_flowkeep_v1_workflow_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -663,7 +755,7 @@ func (x *WorkflowDefinition) String() string {
 func (*WorkflowDefinition) ProtoMessage() {}
 
 func (x *WorkflowDefinition) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_workflow_proto_msgTypes[1]
+	mi := &file_flowkeep_v1_workflow_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -676,7 +768,7 @@ func (x *WorkflowDefinition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkflowDefinition.ProtoReflect.Descriptor instead.
 func (*WorkflowDefinition) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{1}
+	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *WorkflowDefinition) GetName() string {
@@ -790,7 +882,7 @@ type WorkerSelector struct {
 
 func (x *WorkerSelector) Reset() {
 	*x = WorkerSelector{}
-	mi := &file_flowkeep_v1_workflow_proto_msgTypes[2]
+	mi := &file_flowkeep_v1_workflow_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -802,7 +894,7 @@ func (x *WorkerSelector) String() string {
 func (*WorkerSelector) ProtoMessage() {}
 
 func (x *WorkerSelector) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_workflow_proto_msgTypes[2]
+	mi := &file_flowkeep_v1_workflow_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -815,7 +907,7 @@ func (x *WorkerSelector) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerSelector.ProtoReflect.Descriptor instead.
 func (*WorkerSelector) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{2}
+	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *WorkerSelector) GetLabels() map[string]string {
@@ -853,7 +945,7 @@ type WorkerRamp struct {
 
 func (x *WorkerRamp) Reset() {
 	*x = WorkerRamp{}
-	mi := &file_flowkeep_v1_workflow_proto_msgTypes[3]
+	mi := &file_flowkeep_v1_workflow_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -865,7 +957,7 @@ func (x *WorkerRamp) String() string {
 func (*WorkerRamp) ProtoMessage() {}
 
 func (x *WorkerRamp) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_workflow_proto_msgTypes[3]
+	mi := &file_flowkeep_v1_workflow_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -878,7 +970,7 @@ func (x *WorkerRamp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerRamp.ProtoReflect.Descriptor instead.
 func (*WorkerRamp) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{3}
+	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *WorkerRamp) GetVersions() []string {
@@ -955,7 +1047,7 @@ type Step struct {
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_flowkeep_v1_workflow_proto_msgTypes[4]
+	mi := &file_flowkeep_v1_workflow_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -967,7 +1059,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_workflow_proto_msgTypes[4]
+	mi := &file_flowkeep_v1_workflow_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -980,7 +1072,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{4}
+	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Step) GetId() string {
@@ -1154,7 +1246,7 @@ type RetryPolicy struct {
 
 func (x *RetryPolicy) Reset() {
 	*x = RetryPolicy{}
-	mi := &file_flowkeep_v1_workflow_proto_msgTypes[5]
+	mi := &file_flowkeep_v1_workflow_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1166,7 +1258,7 @@ func (x *RetryPolicy) String() string {
 func (*RetryPolicy) ProtoMessage() {}
 
 func (x *RetryPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_workflow_proto_msgTypes[5]
+	mi := &file_flowkeep_v1_workflow_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1179,7 +1271,7 @@ func (x *RetryPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryPolicy.ProtoReflect.Descriptor instead.
 func (*RetryPolicy) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{5}
+	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *RetryPolicy) GetMaxAttempts() int32 {
@@ -1241,7 +1333,7 @@ type QualityGate struct {
 
 func (x *QualityGate) Reset() {
 	*x = QualityGate{}
-	mi := &file_flowkeep_v1_workflow_proto_msgTypes[6]
+	mi := &file_flowkeep_v1_workflow_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1253,7 +1345,7 @@ func (x *QualityGate) String() string {
 func (*QualityGate) ProtoMessage() {}
 
 func (x *QualityGate) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_workflow_proto_msgTypes[6]
+	mi := &file_flowkeep_v1_workflow_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1266,7 +1358,7 @@ func (x *QualityGate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QualityGate.ProtoReflect.Descriptor instead.
 func (*QualityGate) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{6}
+	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *QualityGate) GetScore() string {
@@ -1314,7 +1406,7 @@ type Compensation struct {
 
 func (x *Compensation) Reset() {
 	*x = Compensation{}
-	mi := &file_flowkeep_v1_workflow_proto_msgTypes[7]
+	mi := &file_flowkeep_v1_workflow_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1326,7 +1418,7 @@ func (x *Compensation) String() string {
 func (*Compensation) ProtoMessage() {}
 
 func (x *Compensation) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_workflow_proto_msgTypes[7]
+	mi := &file_flowkeep_v1_workflow_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1339,7 +1431,7 @@ func (x *Compensation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Compensation.ProtoReflect.Descriptor instead.
 func (*Compensation) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{7}
+	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Compensation) GetHandler() string {
@@ -1383,7 +1475,7 @@ type CachePolicy struct {
 
 func (x *CachePolicy) Reset() {
 	*x = CachePolicy{}
-	mi := &file_flowkeep_v1_workflow_proto_msgTypes[8]
+	mi := &file_flowkeep_v1_workflow_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1395,7 +1487,7 @@ func (x *CachePolicy) String() string {
 func (*CachePolicy) ProtoMessage() {}
 
 func (x *CachePolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_workflow_proto_msgTypes[8]
+	mi := &file_flowkeep_v1_workflow_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1408,7 +1500,7 @@ func (x *CachePolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CachePolicy.ProtoReflect.Descriptor instead.
 func (*CachePolicy) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{8}
+	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *CachePolicy) GetKey() string {
@@ -1463,7 +1555,7 @@ type ForEach struct {
 
 func (x *ForEach) Reset() {
 	*x = ForEach{}
-	mi := &file_flowkeep_v1_workflow_proto_msgTypes[9]
+	mi := &file_flowkeep_v1_workflow_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1475,7 +1567,7 @@ func (x *ForEach) String() string {
 func (*ForEach) ProtoMessage() {}
 
 func (x *ForEach) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_workflow_proto_msgTypes[9]
+	mi := &file_flowkeep_v1_workflow_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1488,7 +1580,7 @@ func (x *ForEach) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForEach.ProtoReflect.Descriptor instead.
 func (*ForEach) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{9}
+	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ForEach) GetItems() string {
@@ -1555,7 +1647,7 @@ type Budget struct {
 
 func (x *Budget) Reset() {
 	*x = Budget{}
-	mi := &file_flowkeep_v1_workflow_proto_msgTypes[10]
+	mi := &file_flowkeep_v1_workflow_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1567,7 +1659,7 @@ func (x *Budget) String() string {
 func (*Budget) ProtoMessage() {}
 
 func (x *Budget) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_workflow_proto_msgTypes[10]
+	mi := &file_flowkeep_v1_workflow_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1580,7 +1672,7 @@ func (x *Budget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Budget.ProtoReflect.Descriptor instead.
 func (*Budget) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{10}
+	return file_flowkeep_v1_workflow_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Budget) GetResource() Budget_Resource {
@@ -1608,7 +1700,7 @@ var File_flowkeep_v1_workflow_proto protoreflect.FileDescriptor
 
 const file_flowkeep_v1_workflow_proto_rawDesc = "" +
 	"\n" +
-	"\x1aflowkeep/v1/workflow.proto\x12\vflowkeep.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe9\x02\n" +
+	"\x1aflowkeep/v1/workflow.proto\x12\vflowkeep.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9b\x03\n" +
 	"\bWorkflow\x12\x1f\n" +
 	"\vworkflow_id\x18\x01 \x01(\tR\n" +
 	"workflowId\x12\x12\n" +
@@ -1626,7 +1718,16 @@ const file_flowkeep_v1_workflow_proto_rawDesc = "" +
 	"updated_by\x18\b \x01(\tR\tupdatedBy\x12\x1e\n" +
 	"\n" +
 	"unreadable\x18\t \x03(\tR\n" +
-	"unreadable\"\xd5\x06\n" +
+	"unreadable\x120\n" +
+	"\x05pause\x18\n" +
+	" \x01(\v2\x1a.flowkeep.v1.WorkflowPauseR\x05pause\"\xc1\x01\n" +
+	"\rWorkflowPause\x12\x19\n" +
+	"\bpause_id\x18\x01 \x01(\tR\apauseId\x12\x1b\n" +
+	"\tpaused_by\x18\x02 \x01(\tR\bpausedBy\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x129\n" +
+	"\n" +
+	"pause_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tpauseTime\x12%\n" +
+	"\x0erunning_paused\x18\x05 \x01(\bR\rrunningPaused\"\xd5\x06\n" +
 	"\x12WorkflowDefinition\x12:\n" +
 	"\x04name\x18\x01 \x01(\tB&\xbaH#r!\x18\x80\x012\x1c^([A-Za-z][A-Za-z0-9._-]*)?$R\x04name\x12*\n" +
 	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\vdescription\x12;\n" +
@@ -1777,7 +1878,7 @@ func file_flowkeep_v1_workflow_proto_rawDescGZIP() []byte {
 }
 
 var file_flowkeep_v1_workflow_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_flowkeep_v1_workflow_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_flowkeep_v1_workflow_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_flowkeep_v1_workflow_proto_goTypes = []any{
 	(WorkflowView)(0),             // 0: flowkeep.v1.WorkflowView
 	(Ordering)(0),                 // 1: flowkeep.v1.Ordering
@@ -1788,68 +1889,71 @@ var file_flowkeep_v1_workflow_proto_goTypes = []any{
 	(Budget_Resource)(0),          // 6: flowkeep.v1.Budget.Resource
 	(Budget_Action)(0),            // 7: flowkeep.v1.Budget.Action
 	(*Workflow)(nil),              // 8: flowkeep.v1.Workflow
-	(*WorkflowDefinition)(nil),    // 9: flowkeep.v1.WorkflowDefinition
-	(*WorkerSelector)(nil),        // 10: flowkeep.v1.WorkerSelector
-	(*WorkerRamp)(nil),            // 11: flowkeep.v1.WorkerRamp
-	(*Step)(nil),                  // 12: flowkeep.v1.Step
-	(*RetryPolicy)(nil),           // 13: flowkeep.v1.RetryPolicy
-	(*QualityGate)(nil),           // 14: flowkeep.v1.QualityGate
-	(*Compensation)(nil),          // 15: flowkeep.v1.Compensation
-	(*CachePolicy)(nil),           // 16: flowkeep.v1.CachePolicy
-	(*ForEach)(nil),               // 17: flowkeep.v1.ForEach
-	(*Budget)(nil),                // 18: flowkeep.v1.Budget
-	nil,                           // 19: flowkeep.v1.WorkflowDefinition.LabelsEntry
-	nil,                           // 20: flowkeep.v1.WorkerSelector.LabelsEntry
-	nil,                           // 21: flowkeep.v1.Step.AssignEntry
-	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 23: google.protobuf.Duration
-	(*structpb.Struct)(nil),       // 24: google.protobuf.Struct
-	(*structpb.Value)(nil),        // 25: google.protobuf.Value
+	(*WorkflowPause)(nil),         // 9: flowkeep.v1.WorkflowPause
+	(*WorkflowDefinition)(nil),    // 10: flowkeep.v1.WorkflowDefinition
+	(*WorkerSelector)(nil),        // 11: flowkeep.v1.WorkerSelector
+	(*WorkerRamp)(nil),            // 12: flowkeep.v1.WorkerRamp
+	(*Step)(nil),                  // 13: flowkeep.v1.Step
+	(*RetryPolicy)(nil),           // 14: flowkeep.v1.RetryPolicy
+	(*QualityGate)(nil),           // 15: flowkeep.v1.QualityGate
+	(*Compensation)(nil),          // 16: flowkeep.v1.Compensation
+	(*CachePolicy)(nil),           // 17: flowkeep.v1.CachePolicy
+	(*ForEach)(nil),               // 18: flowkeep.v1.ForEach
+	(*Budget)(nil),                // 19: flowkeep.v1.Budget
+	nil,                           // 20: flowkeep.v1.WorkflowDefinition.LabelsEntry
+	nil,                           // 21: flowkeep.v1.WorkerSelector.LabelsEntry
+	nil,                           // 22: flowkeep.v1.Step.AssignEntry
+	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 24: google.protobuf.Duration
+	(*structpb.Struct)(nil),       // 25: google.protobuf.Struct
+	(*structpb.Value)(nil),        // 26: google.protobuf.Value
 }
 var file_flowkeep_v1_workflow_proto_depIdxs = []int32{
-	9,  // 0: flowkeep.v1.Workflow.definition:type_name -> flowkeep.v1.WorkflowDefinition
-	22, // 1: flowkeep.v1.Workflow.create_time:type_name -> google.protobuf.Timestamp
-	22, // 2: flowkeep.v1.Workflow.update_time:type_name -> google.protobuf.Timestamp
-	1,  // 3: flowkeep.v1.WorkflowDefinition.ordering:type_name -> flowkeep.v1.Ordering
-	12, // 4: flowkeep.v1.WorkflowDefinition.steps:type_name -> flowkeep.v1.Step
-	23, // 5: flowkeep.v1.WorkflowDefinition.timeout:type_name -> google.protobuf.Duration
-	19, // 6: flowkeep.v1.WorkflowDefinition.labels:type_name -> flowkeep.v1.WorkflowDefinition.LabelsEntry
-	24, // 7: flowkeep.v1.WorkflowDefinition.input_schema:type_name -> google.protobuf.Struct
-	18, // 8: flowkeep.v1.WorkflowDefinition.budgets:type_name -> flowkeep.v1.Budget
-	25, // 9: flowkeep.v1.WorkflowDefinition.output:type_name -> google.protobuf.Value
-	10, // 10: flowkeep.v1.WorkflowDefinition.worker:type_name -> flowkeep.v1.WorkerSelector
-	20, // 11: flowkeep.v1.WorkerSelector.labels:type_name -> flowkeep.v1.WorkerSelector.LabelsEntry
-	11, // 12: flowkeep.v1.WorkerSelector.ramp:type_name -> flowkeep.v1.WorkerRamp
-	17, // 13: flowkeep.v1.Step.for_each:type_name -> flowkeep.v1.ForEach
-	24, // 14: flowkeep.v1.Step.params:type_name -> google.protobuf.Struct
-	23, // 15: flowkeep.v1.Step.timeout:type_name -> google.protobuf.Duration
-	13, // 16: flowkeep.v1.Step.retry_policy:type_name -> flowkeep.v1.RetryPolicy
-	2,  // 17: flowkeep.v1.Step.on_error:type_name -> flowkeep.v1.Step.OnError
-	21, // 18: flowkeep.v1.Step.assign:type_name -> flowkeep.v1.Step.AssignEntry
-	14, // 19: flowkeep.v1.Step.quality_gate:type_name -> flowkeep.v1.QualityGate
-	15, // 20: flowkeep.v1.Step.compensation:type_name -> flowkeep.v1.Compensation
-	16, // 21: flowkeep.v1.Step.cache:type_name -> flowkeep.v1.CachePolicy
-	3,  // 22: flowkeep.v1.Step.delivery:type_name -> flowkeep.v1.Step.Delivery
-	23, // 23: flowkeep.v1.Step.total_timeout:type_name -> google.protobuf.Duration
-	10, // 24: flowkeep.v1.Step.worker:type_name -> flowkeep.v1.WorkerSelector
-	23, // 25: flowkeep.v1.RetryPolicy.initial_interval:type_name -> google.protobuf.Duration
-	23, // 26: flowkeep.v1.RetryPolicy.max_interval:type_name -> google.protobuf.Duration
-	4,  // 27: flowkeep.v1.QualityGate.on_failure:type_name -> flowkeep.v1.QualityGate.OnFailure
-	24, // 28: flowkeep.v1.Compensation.params:type_name -> google.protobuf.Struct
-	23, // 29: flowkeep.v1.Compensation.timeout:type_name -> google.protobuf.Duration
-	13, // 30: flowkeep.v1.Compensation.retry_policy:type_name -> flowkeep.v1.RetryPolicy
-	23, // 31: flowkeep.v1.CachePolicy.ttl:type_name -> google.protobuf.Duration
-	12, // 32: flowkeep.v1.ForEach.steps:type_name -> flowkeep.v1.Step
-	1,  // 33: flowkeep.v1.ForEach.ordering:type_name -> flowkeep.v1.Ordering
-	25, // 34: flowkeep.v1.ForEach.output:type_name -> google.protobuf.Value
-	5,  // 35: flowkeep.v1.ForEach.on_item_error:type_name -> flowkeep.v1.ForEach.OnItemError
-	6,  // 36: flowkeep.v1.Budget.resource:type_name -> flowkeep.v1.Budget.Resource
-	7,  // 37: flowkeep.v1.Budget.action:type_name -> flowkeep.v1.Budget.Action
-	38, // [38:38] is the sub-list for method output_type
-	38, // [38:38] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	10, // 0: flowkeep.v1.Workflow.definition:type_name -> flowkeep.v1.WorkflowDefinition
+	23, // 1: flowkeep.v1.Workflow.create_time:type_name -> google.protobuf.Timestamp
+	23, // 2: flowkeep.v1.Workflow.update_time:type_name -> google.protobuf.Timestamp
+	9,  // 3: flowkeep.v1.Workflow.pause:type_name -> flowkeep.v1.WorkflowPause
+	23, // 4: flowkeep.v1.WorkflowPause.pause_time:type_name -> google.protobuf.Timestamp
+	1,  // 5: flowkeep.v1.WorkflowDefinition.ordering:type_name -> flowkeep.v1.Ordering
+	13, // 6: flowkeep.v1.WorkflowDefinition.steps:type_name -> flowkeep.v1.Step
+	24, // 7: flowkeep.v1.WorkflowDefinition.timeout:type_name -> google.protobuf.Duration
+	20, // 8: flowkeep.v1.WorkflowDefinition.labels:type_name -> flowkeep.v1.WorkflowDefinition.LabelsEntry
+	25, // 9: flowkeep.v1.WorkflowDefinition.input_schema:type_name -> google.protobuf.Struct
+	19, // 10: flowkeep.v1.WorkflowDefinition.budgets:type_name -> flowkeep.v1.Budget
+	26, // 11: flowkeep.v1.WorkflowDefinition.output:type_name -> google.protobuf.Value
+	11, // 12: flowkeep.v1.WorkflowDefinition.worker:type_name -> flowkeep.v1.WorkerSelector
+	21, // 13: flowkeep.v1.WorkerSelector.labels:type_name -> flowkeep.v1.WorkerSelector.LabelsEntry
+	12, // 14: flowkeep.v1.WorkerSelector.ramp:type_name -> flowkeep.v1.WorkerRamp
+	18, // 15: flowkeep.v1.Step.for_each:type_name -> flowkeep.v1.ForEach
+	25, // 16: flowkeep.v1.Step.params:type_name -> google.protobuf.Struct
+	24, // 17: flowkeep.v1.Step.timeout:type_name -> google.protobuf.Duration
+	14, // 18: flowkeep.v1.Step.retry_policy:type_name -> flowkeep.v1.RetryPolicy
+	2,  // 19: flowkeep.v1.Step.on_error:type_name -> flowkeep.v1.Step.OnError
+	22, // 20: flowkeep.v1.Step.assign:type_name -> flowkeep.v1.Step.AssignEntry
+	15, // 21: flowkeep.v1.Step.quality_gate:type_name -> flowkeep.v1.QualityGate
+	16, // 22: flowkeep.v1.Step.compensation:type_name -> flowkeep.v1.Compensation
+	17, // 23: flowkeep.v1.Step.cache:type_name -> flowkeep.v1.CachePolicy
+	3,  // 24: flowkeep.v1.Step.delivery:type_name -> flowkeep.v1.Step.Delivery
+	24, // 25: flowkeep.v1.Step.total_timeout:type_name -> google.protobuf.Duration
+	11, // 26: flowkeep.v1.Step.worker:type_name -> flowkeep.v1.WorkerSelector
+	24, // 27: flowkeep.v1.RetryPolicy.initial_interval:type_name -> google.protobuf.Duration
+	24, // 28: flowkeep.v1.RetryPolicy.max_interval:type_name -> google.protobuf.Duration
+	4,  // 29: flowkeep.v1.QualityGate.on_failure:type_name -> flowkeep.v1.QualityGate.OnFailure
+	25, // 30: flowkeep.v1.Compensation.params:type_name -> google.protobuf.Struct
+	24, // 31: flowkeep.v1.Compensation.timeout:type_name -> google.protobuf.Duration
+	14, // 32: flowkeep.v1.Compensation.retry_policy:type_name -> flowkeep.v1.RetryPolicy
+	24, // 33: flowkeep.v1.CachePolicy.ttl:type_name -> google.protobuf.Duration
+	13, // 34: flowkeep.v1.ForEach.steps:type_name -> flowkeep.v1.Step
+	1,  // 35: flowkeep.v1.ForEach.ordering:type_name -> flowkeep.v1.Ordering
+	26, // 36: flowkeep.v1.ForEach.output:type_name -> google.protobuf.Value
+	5,  // 37: flowkeep.v1.ForEach.on_item_error:type_name -> flowkeep.v1.ForEach.OnItemError
+	6,  // 38: flowkeep.v1.Budget.resource:type_name -> flowkeep.v1.Budget.Resource
+	7,  // 39: flowkeep.v1.Budget.action:type_name -> flowkeep.v1.Budget.Action
+	40, // [40:40] is the sub-list for method output_type
+	40, // [40:40] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_flowkeep_v1_workflow_proto_init() }
@@ -1857,19 +1961,19 @@ func file_flowkeep_v1_workflow_proto_init() {
 	if File_flowkeep_v1_workflow_proto != nil {
 		return
 	}
-	file_flowkeep_v1_workflow_proto_msgTypes[3].OneofWrappers = []any{}
-	file_flowkeep_v1_workflow_proto_msgTypes[4].OneofWrappers = []any{
+	file_flowkeep_v1_workflow_proto_msgTypes[4].OneofWrappers = []any{}
+	file_flowkeep_v1_workflow_proto_msgTypes[5].OneofWrappers = []any{
 		(*Step_Handler)(nil),
 		(*Step_ForEach)(nil),
 	}
-	file_flowkeep_v1_workflow_proto_msgTypes[5].OneofWrappers = []any{}
+	file_flowkeep_v1_workflow_proto_msgTypes[6].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_flowkeep_v1_workflow_proto_rawDesc), len(file_flowkeep_v1_workflow_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   14,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -75,7 +75,7 @@ func (x ApplyWorkflowsResponse_Outcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ApplyWorkflowsResponse_Outcome.Descriptor instead.
 func (ApplyWorkflowsResponse_Outcome) EnumDescriptor() ([]byte, []int) {
-	return file_flowkeep_v1_workflow_service_proto_rawDescGZIP(), []int{11, 0}
+	return file_flowkeep_v1_workflow_service_proto_rawDescGZIP(), []int{15, 0}
 }
 
 // What it is about.
@@ -137,7 +137,7 @@ func (x ValidateWorkflowResponse_Warning_Code) Number() protoreflect.EnumNumber 
 
 // Deprecated: Use ValidateWorkflowResponse_Warning_Code.Descriptor instead.
 func (ValidateWorkflowResponse_Warning_Code) EnumDescriptor() ([]byte, []int) {
-	return file_flowkeep_v1_workflow_service_proto_rawDescGZIP(), []int{13, 1, 0}
+	return file_flowkeep_v1_workflow_service_proto_rawDescGZIP(), []int{17, 1, 0}
 }
 
 // Request of CreateWorkflow. The field rules of the definition are checked together with everything else that must hold
@@ -734,6 +734,257 @@ func (*DeleteWorkflowResponse) Descriptor() ([]byte, []int) {
 	return file_flowkeep_v1_workflow_service_proto_rawDescGZIP(), []int{9}
 }
 
+// Request of PauseWorkflow.
+type PauseWorkflowRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. Id or name of the workflow.
+	Workflow string `protobuf:"bytes,1,opt,name=workflow,proto3" json:"workflow,omitempty"`
+	// Optional. Why, for all who look at what waits. At most 1,024 characters.
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Optional. Also pauses executions that run, as `Pause` does: nothing more of them begins, and what runs may end. Needs
+	// the permission `executions.control`, too. Default: they go on.
+	PauseRunning bool `protobuf:"varint,3,opt,name=pause_running,json=pauseRunning,proto3" json:"pause_running,omitempty"`
+	// Optional. With `pause_running`: tells attempts that run to stop, as `PauseRequest.hard`.
+	Hard bool `protobuf:"varint,4,opt,name=hard,proto3" json:"hard,omitempty"`
+	// Optional. With `pause_running`: lets the time of the pause not count for the deadlines of these executions, as
+	// `PauseRequest.stop_deadline`.
+	StopDeadline bool `protobuf:"varint,5,opt,name=stop_deadline,json=stopDeadline,proto3" json:"stop_deadline,omitempty"`
+	// Optional. Id of this request, made by the caller; a UUID is advised. The same id with the same content returns the
+	// workflow as it is now and pauses nothing again; with other content, or of another method, ALREADY_EXISTS,
+	// REQUEST_ID_REUSED. It is remembered for at least 30 days. At most 128 characters.
+	RequestId     string `protobuf:"bytes,6,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseWorkflowRequest) Reset() {
+	*x = PauseWorkflowRequest{}
+	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseWorkflowRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseWorkflowRequest) ProtoMessage() {}
+
+func (x *PauseWorkflowRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseWorkflowRequest.ProtoReflect.Descriptor instead.
+func (*PauseWorkflowRequest) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_workflow_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *PauseWorkflowRequest) GetWorkflow() string {
+	if x != nil {
+		return x.Workflow
+	}
+	return ""
+}
+
+func (x *PauseWorkflowRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *PauseWorkflowRequest) GetPauseRunning() bool {
+	if x != nil {
+		return x.PauseRunning
+	}
+	return false
+}
+
+func (x *PauseWorkflowRequest) GetHard() bool {
+	if x != nil {
+		return x.Hard
+	}
+	return false
+}
+
+func (x *PauseWorkflowRequest) GetStopDeadline() bool {
+	if x != nil {
+		return x.StopDeadline
+	}
+	return false
+}
+
+func (x *PauseWorkflowRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+// Response of PauseWorkflow.
+type PauseWorkflowResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The workflow after the request, without its definition.
+	Workflow      *Workflow `protobuf:"bytes,1,opt,name=workflow,proto3" json:"workflow,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseWorkflowResponse) Reset() {
+	*x = PauseWorkflowResponse{}
+	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseWorkflowResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseWorkflowResponse) ProtoMessage() {}
+
+func (x *PauseWorkflowResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseWorkflowResponse.ProtoReflect.Descriptor instead.
+func (*PauseWorkflowResponse) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_workflow_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *PauseWorkflowResponse) GetWorkflow() *Workflow {
+	if x != nil {
+		return x.Workflow
+	}
+	return nil
+}
+
+// Request of ResumeWorkflow.
+type ResumeWorkflowRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. Id or name of the workflow.
+	Workflow string `protobuf:"bytes,1,opt,name=workflow,proto3" json:"workflow,omitempty"`
+	// Optional. Why, for the history of the executions that go on. At most 1,024 characters.
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Optional. Id of this request, as of `PauseWorkflowRequest.request_id`. At most 128 characters.
+	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeWorkflowRequest) Reset() {
+	*x = ResumeWorkflowRequest{}
+	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeWorkflowRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeWorkflowRequest) ProtoMessage() {}
+
+func (x *ResumeWorkflowRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeWorkflowRequest.ProtoReflect.Descriptor instead.
+func (*ResumeWorkflowRequest) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_workflow_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ResumeWorkflowRequest) GetWorkflow() string {
+	if x != nil {
+		return x.Workflow
+	}
+	return ""
+}
+
+func (x *ResumeWorkflowRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ResumeWorkflowRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+// Response of ResumeWorkflow.
+type ResumeWorkflowResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The workflow after the request, without its definition.
+	Workflow      *Workflow `protobuf:"bytes,1,opt,name=workflow,proto3" json:"workflow,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeWorkflowResponse) Reset() {
+	*x = ResumeWorkflowResponse{}
+	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeWorkflowResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeWorkflowResponse) ProtoMessage() {}
+
+func (x *ResumeWorkflowResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeWorkflowResponse.ProtoReflect.Descriptor instead.
+func (*ResumeWorkflowResponse) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_workflow_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ResumeWorkflowResponse) GetWorkflow() *Workflow {
+	if x != nil {
+		return x.Workflow
+	}
+	return nil
+}
+
 // Request of ApplyWorkflows. Like every request it is at most 4 MiB in all.
 type ApplyWorkflowsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -751,7 +1002,7 @@ type ApplyWorkflowsRequest struct {
 
 func (x *ApplyWorkflowsRequest) Reset() {
 	*x = ApplyWorkflowsRequest{}
-	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[10]
+	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -763,7 +1014,7 @@ func (x *ApplyWorkflowsRequest) String() string {
 func (*ApplyWorkflowsRequest) ProtoMessage() {}
 
 func (x *ApplyWorkflowsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[10]
+	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -776,7 +1027,7 @@ func (x *ApplyWorkflowsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyWorkflowsRequest.ProtoReflect.Descriptor instead.
 func (*ApplyWorkflowsRequest) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_workflow_service_proto_rawDescGZIP(), []int{10}
+	return file_flowkeep_v1_workflow_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ApplyWorkflowsRequest) GetDefinitions() []*WorkflowDefinition {
@@ -817,7 +1068,7 @@ type ApplyWorkflowsResponse struct {
 
 func (x *ApplyWorkflowsResponse) Reset() {
 	*x = ApplyWorkflowsResponse{}
-	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[11]
+	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -829,7 +1080,7 @@ func (x *ApplyWorkflowsResponse) String() string {
 func (*ApplyWorkflowsResponse) ProtoMessage() {}
 
 func (x *ApplyWorkflowsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[11]
+	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -842,7 +1093,7 @@ func (x *ApplyWorkflowsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyWorkflowsResponse.ProtoReflect.Descriptor instead.
 func (*ApplyWorkflowsResponse) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_workflow_service_proto_rawDescGZIP(), []int{11}
+	return file_flowkeep_v1_workflow_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ApplyWorkflowsResponse) GetResults() []*ApplyWorkflowsResponse_Result {
@@ -877,7 +1128,7 @@ type ValidateWorkflowRequest struct {
 
 func (x *ValidateWorkflowRequest) Reset() {
 	*x = ValidateWorkflowRequest{}
-	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[12]
+	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -889,7 +1140,7 @@ func (x *ValidateWorkflowRequest) String() string {
 func (*ValidateWorkflowRequest) ProtoMessage() {}
 
 func (x *ValidateWorkflowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[12]
+	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -902,7 +1153,7 @@ func (x *ValidateWorkflowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateWorkflowRequest.ProtoReflect.Descriptor instead.
 func (*ValidateWorkflowRequest) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_workflow_service_proto_rawDescGZIP(), []int{12}
+	return file_flowkeep_v1_workflow_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ValidateWorkflowRequest) GetDefinition() *WorkflowDefinition {
@@ -925,7 +1176,7 @@ type ValidateWorkflowResponse struct {
 
 func (x *ValidateWorkflowResponse) Reset() {
 	*x = ValidateWorkflowResponse{}
-	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[13]
+	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -937,7 +1188,7 @@ func (x *ValidateWorkflowResponse) String() string {
 func (*ValidateWorkflowResponse) ProtoMessage() {}
 
 func (x *ValidateWorkflowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[13]
+	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -950,7 +1201,7 @@ func (x *ValidateWorkflowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateWorkflowResponse.ProtoReflect.Descriptor instead.
 func (*ValidateWorkflowResponse) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_workflow_service_proto_rawDescGZIP(), []int{13}
+	return file_flowkeep_v1_workflow_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ValidateWorkflowResponse) GetViolations() []*ValidateWorkflowResponse_Violation {
@@ -979,7 +1230,7 @@ type ListHandlersRequest struct {
 
 func (x *ListHandlersRequest) Reset() {
 	*x = ListHandlersRequest{}
-	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[14]
+	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -991,7 +1242,7 @@ func (x *ListHandlersRequest) String() string {
 func (*ListHandlersRequest) ProtoMessage() {}
 
 func (x *ListHandlersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[14]
+	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1004,7 +1255,7 @@ func (x *ListHandlersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHandlersRequest.ProtoReflect.Descriptor instead.
 func (*ListHandlersRequest) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_workflow_service_proto_rawDescGZIP(), []int{14}
+	return file_flowkeep_v1_workflow_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListHandlersRequest) GetIncludeMcpTools() bool {
@@ -1027,7 +1278,7 @@ type ListHandlersResponse struct {
 
 func (x *ListHandlersResponse) Reset() {
 	*x = ListHandlersResponse{}
-	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[15]
+	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1039,7 +1290,7 @@ func (x *ListHandlersResponse) String() string {
 func (*ListHandlersResponse) ProtoMessage() {}
 
 func (x *ListHandlersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[15]
+	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1052,7 +1303,7 @@ func (x *ListHandlersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHandlersResponse.ProtoReflect.Descriptor instead.
 func (*ListHandlersResponse) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_workflow_service_proto_rawDescGZIP(), []int{15}
+	return file_flowkeep_v1_workflow_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListHandlersResponse) GetHandlers() []*Handler {
@@ -1083,7 +1334,7 @@ type ApplyWorkflowsResponse_Result struct {
 
 func (x *ApplyWorkflowsResponse_Result) Reset() {
 	*x = ApplyWorkflowsResponse_Result{}
-	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[16]
+	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1095,7 +1346,7 @@ func (x *ApplyWorkflowsResponse_Result) String() string {
 func (*ApplyWorkflowsResponse_Result) ProtoMessage() {}
 
 func (x *ApplyWorkflowsResponse_Result) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[16]
+	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1108,7 +1359,7 @@ func (x *ApplyWorkflowsResponse_Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyWorkflowsResponse_Result.ProtoReflect.Descriptor instead.
 func (*ApplyWorkflowsResponse_Result) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_workflow_service_proto_rawDescGZIP(), []int{11, 0}
+	return file_flowkeep_v1_workflow_service_proto_rawDescGZIP(), []int{15, 0}
 }
 
 func (x *ApplyWorkflowsResponse_Result) GetWorkflow() *Workflow {
@@ -1138,7 +1389,7 @@ type ValidateWorkflowResponse_Violation struct {
 
 func (x *ValidateWorkflowResponse_Violation) Reset() {
 	*x = ValidateWorkflowResponse_Violation{}
-	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[17]
+	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1150,7 +1401,7 @@ func (x *ValidateWorkflowResponse_Violation) String() string {
 func (*ValidateWorkflowResponse_Violation) ProtoMessage() {}
 
 func (x *ValidateWorkflowResponse_Violation) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[17]
+	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1163,7 +1414,7 @@ func (x *ValidateWorkflowResponse_Violation) ProtoReflect() protoreflect.Message
 
 // Deprecated: Use ValidateWorkflowResponse_Violation.ProtoReflect.Descriptor instead.
 func (*ValidateWorkflowResponse_Violation) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_workflow_service_proto_rawDescGZIP(), []int{13, 0}
+	return file_flowkeep_v1_workflow_service_proto_rawDescGZIP(), []int{17, 0}
 }
 
 func (x *ValidateWorkflowResponse_Violation) GetField() string {
@@ -1195,7 +1446,7 @@ type ValidateWorkflowResponse_Warning struct {
 
 func (x *ValidateWorkflowResponse_Warning) Reset() {
 	*x = ValidateWorkflowResponse_Warning{}
-	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[18]
+	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1207,7 +1458,7 @@ func (x *ValidateWorkflowResponse_Warning) String() string {
 func (*ValidateWorkflowResponse_Warning) ProtoMessage() {}
 
 func (x *ValidateWorkflowResponse_Warning) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[18]
+	mi := &file_flowkeep_v1_workflow_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1220,7 +1471,7 @@ func (x *ValidateWorkflowResponse_Warning) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateWorkflowResponse_Warning.ProtoReflect.Descriptor instead.
 func (*ValidateWorkflowResponse_Warning) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_workflow_service_proto_rawDescGZIP(), []int{13, 1}
+	return file_flowkeep_v1_workflow_service_proto_rawDescGZIP(), []int{17, 1}
 }
 
 func (x *ValidateWorkflowResponse_Warning) GetField() string {
@@ -1294,7 +1545,26 @@ const file_flowkeep_v1_workflow_service_proto_rawDesc = "" +
 	"\x05force\x18\x03 \x01(\bR\x05force\x12'\n" +
 	"\n" +
 	"request_id\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\"\x18\n" +
-	"\x16DeleteWorkflowResponse\"\xb9\x01\n" +
+	"\x16DeleteWorkflowResponse\"\xe7\x01\n" +
+	"\x14PauseWorkflowRequest\x12&\n" +
+	"\bworkflow\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\bworkflow\x12 \n" +
+	"\x06reason\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\x06reason\x12#\n" +
+	"\rpause_running\x18\x03 \x01(\bR\fpauseRunning\x12\x12\n" +
+	"\x04hard\x18\x04 \x01(\bR\x04hard\x12#\n" +
+	"\rstop_deadline\x18\x05 \x01(\bR\fstopDeadline\x12'\n" +
+	"\n" +
+	"request_id\x18\x06 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\"J\n" +
+	"\x15PauseWorkflowResponse\x121\n" +
+	"\bworkflow\x18\x01 \x01(\v2\x15.flowkeep.v1.WorkflowR\bworkflow\"\x8a\x01\n" +
+	"\x15ResumeWorkflowRequest\x12&\n" +
+	"\bworkflow\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\bworkflow\x12 \n" +
+	"\x06reason\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\x06reason\x12'\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\"K\n" +
+	"\x16ResumeWorkflowResponse\x121\n" +
+	"\bworkflow\x18\x01 \x01(\v2\x15.flowkeep.v1.WorkflowR\bworkflow\"\xb9\x01\n" +
 	"\x15ApplyWorkflowsRequest\x12R\n" +
 	"\vdefinitions\x18\x01 \x03(\v2\x1f.flowkeep.v1.WorkflowDefinitionB\x0f\xbaH\f\x92\x01\t\b\x01\x10d\"\x03\xd8\x01\x03R\vdefinitions\x12#\n" +
 	"\rvalidate_only\x18\x02 \x01(\bR\fvalidateOnly\x12'\n" +
@@ -1338,13 +1608,15 @@ const file_flowkeep_v1_workflow_service_proto_rawDesc = "" +
 	"\x14ListHandlersResponse\x120\n" +
 	"\bhandlers\x18\x01 \x03(\v2\x14.flowkeep.v1.HandlerR\bhandlers\x127\n" +
 	"\vmcp_servers\x18\x02 \x03(\v2\x16.flowkeep.v1.McpServerR\n" +
-	"mcpServers2\xdd\x05\n" +
+	"mcpServers2\x90\a\n" +
 	"\x0fWorkflowService\x12Y\n" +
 	"\x0eCreateWorkflow\x12\".flowkeep.v1.CreateWorkflowRequest\x1a#.flowkeep.v1.CreateWorkflowResponse\x12P\n" +
 	"\vGetWorkflow\x12\x1f.flowkeep.v1.GetWorkflowRequest\x1a .flowkeep.v1.GetWorkflowResponse\x12V\n" +
 	"\rListWorkflows\x12!.flowkeep.v1.ListWorkflowsRequest\x1a\".flowkeep.v1.ListWorkflowsResponse\x12Y\n" +
 	"\x0eUpdateWorkflow\x12\".flowkeep.v1.UpdateWorkflowRequest\x1a#.flowkeep.v1.UpdateWorkflowResponse\x12Y\n" +
-	"\x0eDeleteWorkflow\x12\".flowkeep.v1.DeleteWorkflowRequest\x1a#.flowkeep.v1.DeleteWorkflowResponse\x12Y\n" +
+	"\x0eDeleteWorkflow\x12\".flowkeep.v1.DeleteWorkflowRequest\x1a#.flowkeep.v1.DeleteWorkflowResponse\x12V\n" +
+	"\rPauseWorkflow\x12!.flowkeep.v1.PauseWorkflowRequest\x1a\".flowkeep.v1.PauseWorkflowResponse\x12Y\n" +
+	"\x0eResumeWorkflow\x12\".flowkeep.v1.ResumeWorkflowRequest\x1a#.flowkeep.v1.ResumeWorkflowResponse\x12Y\n" +
 	"\x0eApplyWorkflows\x12\".flowkeep.v1.ApplyWorkflowsRequest\x1a#.flowkeep.v1.ApplyWorkflowsResponse\x12_\n" +
 	"\x10ValidateWorkflow\x12$.flowkeep.v1.ValidateWorkflowRequest\x1a%.flowkeep.v1.ValidateWorkflowResponse\x12S\n" +
 	"\fListHandlers\x12 .flowkeep.v1.ListHandlersRequest\x1a!.flowkeep.v1.ListHandlersResponseB2\n" +
@@ -1363,7 +1635,7 @@ func file_flowkeep_v1_workflow_service_proto_rawDescGZIP() []byte {
 }
 
 var file_flowkeep_v1_workflow_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_flowkeep_v1_workflow_service_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_flowkeep_v1_workflow_service_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_flowkeep_v1_workflow_service_proto_goTypes = []any{
 	(ApplyWorkflowsResponse_Outcome)(0),        // 0: flowkeep.v1.ApplyWorkflowsResponse.Outcome
 	(ValidateWorkflowResponse_Warning_Code)(0), // 1: flowkeep.v1.ValidateWorkflowResponse.Warning.Code
@@ -1377,64 +1649,74 @@ var file_flowkeep_v1_workflow_service_proto_goTypes = []any{
 	(*UpdateWorkflowResponse)(nil),             // 9: flowkeep.v1.UpdateWorkflowResponse
 	(*DeleteWorkflowRequest)(nil),              // 10: flowkeep.v1.DeleteWorkflowRequest
 	(*DeleteWorkflowResponse)(nil),             // 11: flowkeep.v1.DeleteWorkflowResponse
-	(*ApplyWorkflowsRequest)(nil),              // 12: flowkeep.v1.ApplyWorkflowsRequest
-	(*ApplyWorkflowsResponse)(nil),             // 13: flowkeep.v1.ApplyWorkflowsResponse
-	(*ValidateWorkflowRequest)(nil),            // 14: flowkeep.v1.ValidateWorkflowRequest
-	(*ValidateWorkflowResponse)(nil),           // 15: flowkeep.v1.ValidateWorkflowResponse
-	(*ListHandlersRequest)(nil),                // 16: flowkeep.v1.ListHandlersRequest
-	(*ListHandlersResponse)(nil),               // 17: flowkeep.v1.ListHandlersResponse
-	(*ApplyWorkflowsResponse_Result)(nil),      // 18: flowkeep.v1.ApplyWorkflowsResponse.Result
-	(*ValidateWorkflowResponse_Violation)(nil), // 19: flowkeep.v1.ValidateWorkflowResponse.Violation
-	(*ValidateWorkflowResponse_Warning)(nil),   // 20: flowkeep.v1.ValidateWorkflowResponse.Warning
-	(*WorkflowDefinition)(nil),                 // 21: flowkeep.v1.WorkflowDefinition
-	(*Workflow)(nil),                           // 22: flowkeep.v1.Workflow
-	(WorkflowView)(0),                          // 23: flowkeep.v1.WorkflowView
-	(*Handler)(nil),                            // 24: flowkeep.v1.Handler
-	(*McpServer)(nil),                          // 25: flowkeep.v1.McpServer
+	(*PauseWorkflowRequest)(nil),               // 12: flowkeep.v1.PauseWorkflowRequest
+	(*PauseWorkflowResponse)(nil),              // 13: flowkeep.v1.PauseWorkflowResponse
+	(*ResumeWorkflowRequest)(nil),              // 14: flowkeep.v1.ResumeWorkflowRequest
+	(*ResumeWorkflowResponse)(nil),             // 15: flowkeep.v1.ResumeWorkflowResponse
+	(*ApplyWorkflowsRequest)(nil),              // 16: flowkeep.v1.ApplyWorkflowsRequest
+	(*ApplyWorkflowsResponse)(nil),             // 17: flowkeep.v1.ApplyWorkflowsResponse
+	(*ValidateWorkflowRequest)(nil),            // 18: flowkeep.v1.ValidateWorkflowRequest
+	(*ValidateWorkflowResponse)(nil),           // 19: flowkeep.v1.ValidateWorkflowResponse
+	(*ListHandlersRequest)(nil),                // 20: flowkeep.v1.ListHandlersRequest
+	(*ListHandlersResponse)(nil),               // 21: flowkeep.v1.ListHandlersResponse
+	(*ApplyWorkflowsResponse_Result)(nil),      // 22: flowkeep.v1.ApplyWorkflowsResponse.Result
+	(*ValidateWorkflowResponse_Violation)(nil), // 23: flowkeep.v1.ValidateWorkflowResponse.Violation
+	(*ValidateWorkflowResponse_Warning)(nil),   // 24: flowkeep.v1.ValidateWorkflowResponse.Warning
+	(*WorkflowDefinition)(nil),                 // 25: flowkeep.v1.WorkflowDefinition
+	(*Workflow)(nil),                           // 26: flowkeep.v1.Workflow
+	(WorkflowView)(0),                          // 27: flowkeep.v1.WorkflowView
+	(*Handler)(nil),                            // 28: flowkeep.v1.Handler
+	(*McpServer)(nil),                          // 29: flowkeep.v1.McpServer
 }
 var file_flowkeep_v1_workflow_service_proto_depIdxs = []int32{
-	21, // 0: flowkeep.v1.CreateWorkflowRequest.definition:type_name -> flowkeep.v1.WorkflowDefinition
-	22, // 1: flowkeep.v1.CreateWorkflowResponse.workflow:type_name -> flowkeep.v1.Workflow
-	20, // 2: flowkeep.v1.CreateWorkflowResponse.warnings:type_name -> flowkeep.v1.ValidateWorkflowResponse.Warning
-	22, // 3: flowkeep.v1.GetWorkflowResponse.workflow:type_name -> flowkeep.v1.Workflow
-	23, // 4: flowkeep.v1.ListWorkflowsRequest.view:type_name -> flowkeep.v1.WorkflowView
-	22, // 5: flowkeep.v1.ListWorkflowsResponse.workflows:type_name -> flowkeep.v1.Workflow
-	21, // 6: flowkeep.v1.UpdateWorkflowRequest.definition:type_name -> flowkeep.v1.WorkflowDefinition
-	22, // 7: flowkeep.v1.UpdateWorkflowResponse.workflow:type_name -> flowkeep.v1.Workflow
-	20, // 8: flowkeep.v1.UpdateWorkflowResponse.warnings:type_name -> flowkeep.v1.ValidateWorkflowResponse.Warning
-	21, // 9: flowkeep.v1.ApplyWorkflowsRequest.definitions:type_name -> flowkeep.v1.WorkflowDefinition
-	18, // 10: flowkeep.v1.ApplyWorkflowsResponse.results:type_name -> flowkeep.v1.ApplyWorkflowsResponse.Result
-	19, // 11: flowkeep.v1.ApplyWorkflowsResponse.violations:type_name -> flowkeep.v1.ValidateWorkflowResponse.Violation
-	20, // 12: flowkeep.v1.ApplyWorkflowsResponse.warnings:type_name -> flowkeep.v1.ValidateWorkflowResponse.Warning
-	21, // 13: flowkeep.v1.ValidateWorkflowRequest.definition:type_name -> flowkeep.v1.WorkflowDefinition
-	19, // 14: flowkeep.v1.ValidateWorkflowResponse.violations:type_name -> flowkeep.v1.ValidateWorkflowResponse.Violation
-	20, // 15: flowkeep.v1.ValidateWorkflowResponse.warnings:type_name -> flowkeep.v1.ValidateWorkflowResponse.Warning
-	24, // 16: flowkeep.v1.ListHandlersResponse.handlers:type_name -> flowkeep.v1.Handler
-	25, // 17: flowkeep.v1.ListHandlersResponse.mcp_servers:type_name -> flowkeep.v1.McpServer
-	22, // 18: flowkeep.v1.ApplyWorkflowsResponse.Result.workflow:type_name -> flowkeep.v1.Workflow
-	0,  // 19: flowkeep.v1.ApplyWorkflowsResponse.Result.outcome:type_name -> flowkeep.v1.ApplyWorkflowsResponse.Outcome
-	1,  // 20: flowkeep.v1.ValidateWorkflowResponse.Warning.code:type_name -> flowkeep.v1.ValidateWorkflowResponse.Warning.Code
-	2,  // 21: flowkeep.v1.WorkflowService.CreateWorkflow:input_type -> flowkeep.v1.CreateWorkflowRequest
-	4,  // 22: flowkeep.v1.WorkflowService.GetWorkflow:input_type -> flowkeep.v1.GetWorkflowRequest
-	6,  // 23: flowkeep.v1.WorkflowService.ListWorkflows:input_type -> flowkeep.v1.ListWorkflowsRequest
-	8,  // 24: flowkeep.v1.WorkflowService.UpdateWorkflow:input_type -> flowkeep.v1.UpdateWorkflowRequest
-	10, // 25: flowkeep.v1.WorkflowService.DeleteWorkflow:input_type -> flowkeep.v1.DeleteWorkflowRequest
-	12, // 26: flowkeep.v1.WorkflowService.ApplyWorkflows:input_type -> flowkeep.v1.ApplyWorkflowsRequest
-	14, // 27: flowkeep.v1.WorkflowService.ValidateWorkflow:input_type -> flowkeep.v1.ValidateWorkflowRequest
-	16, // 28: flowkeep.v1.WorkflowService.ListHandlers:input_type -> flowkeep.v1.ListHandlersRequest
-	3,  // 29: flowkeep.v1.WorkflowService.CreateWorkflow:output_type -> flowkeep.v1.CreateWorkflowResponse
-	5,  // 30: flowkeep.v1.WorkflowService.GetWorkflow:output_type -> flowkeep.v1.GetWorkflowResponse
-	7,  // 31: flowkeep.v1.WorkflowService.ListWorkflows:output_type -> flowkeep.v1.ListWorkflowsResponse
-	9,  // 32: flowkeep.v1.WorkflowService.UpdateWorkflow:output_type -> flowkeep.v1.UpdateWorkflowResponse
-	11, // 33: flowkeep.v1.WorkflowService.DeleteWorkflow:output_type -> flowkeep.v1.DeleteWorkflowResponse
-	13, // 34: flowkeep.v1.WorkflowService.ApplyWorkflows:output_type -> flowkeep.v1.ApplyWorkflowsResponse
-	15, // 35: flowkeep.v1.WorkflowService.ValidateWorkflow:output_type -> flowkeep.v1.ValidateWorkflowResponse
-	17, // 36: flowkeep.v1.WorkflowService.ListHandlers:output_type -> flowkeep.v1.ListHandlersResponse
-	29, // [29:37] is the sub-list for method output_type
-	21, // [21:29] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	25, // 0: flowkeep.v1.CreateWorkflowRequest.definition:type_name -> flowkeep.v1.WorkflowDefinition
+	26, // 1: flowkeep.v1.CreateWorkflowResponse.workflow:type_name -> flowkeep.v1.Workflow
+	24, // 2: flowkeep.v1.CreateWorkflowResponse.warnings:type_name -> flowkeep.v1.ValidateWorkflowResponse.Warning
+	26, // 3: flowkeep.v1.GetWorkflowResponse.workflow:type_name -> flowkeep.v1.Workflow
+	27, // 4: flowkeep.v1.ListWorkflowsRequest.view:type_name -> flowkeep.v1.WorkflowView
+	26, // 5: flowkeep.v1.ListWorkflowsResponse.workflows:type_name -> flowkeep.v1.Workflow
+	25, // 6: flowkeep.v1.UpdateWorkflowRequest.definition:type_name -> flowkeep.v1.WorkflowDefinition
+	26, // 7: flowkeep.v1.UpdateWorkflowResponse.workflow:type_name -> flowkeep.v1.Workflow
+	24, // 8: flowkeep.v1.UpdateWorkflowResponse.warnings:type_name -> flowkeep.v1.ValidateWorkflowResponse.Warning
+	26, // 9: flowkeep.v1.PauseWorkflowResponse.workflow:type_name -> flowkeep.v1.Workflow
+	26, // 10: flowkeep.v1.ResumeWorkflowResponse.workflow:type_name -> flowkeep.v1.Workflow
+	25, // 11: flowkeep.v1.ApplyWorkflowsRequest.definitions:type_name -> flowkeep.v1.WorkflowDefinition
+	22, // 12: flowkeep.v1.ApplyWorkflowsResponse.results:type_name -> flowkeep.v1.ApplyWorkflowsResponse.Result
+	23, // 13: flowkeep.v1.ApplyWorkflowsResponse.violations:type_name -> flowkeep.v1.ValidateWorkflowResponse.Violation
+	24, // 14: flowkeep.v1.ApplyWorkflowsResponse.warnings:type_name -> flowkeep.v1.ValidateWorkflowResponse.Warning
+	25, // 15: flowkeep.v1.ValidateWorkflowRequest.definition:type_name -> flowkeep.v1.WorkflowDefinition
+	23, // 16: flowkeep.v1.ValidateWorkflowResponse.violations:type_name -> flowkeep.v1.ValidateWorkflowResponse.Violation
+	24, // 17: flowkeep.v1.ValidateWorkflowResponse.warnings:type_name -> flowkeep.v1.ValidateWorkflowResponse.Warning
+	28, // 18: flowkeep.v1.ListHandlersResponse.handlers:type_name -> flowkeep.v1.Handler
+	29, // 19: flowkeep.v1.ListHandlersResponse.mcp_servers:type_name -> flowkeep.v1.McpServer
+	26, // 20: flowkeep.v1.ApplyWorkflowsResponse.Result.workflow:type_name -> flowkeep.v1.Workflow
+	0,  // 21: flowkeep.v1.ApplyWorkflowsResponse.Result.outcome:type_name -> flowkeep.v1.ApplyWorkflowsResponse.Outcome
+	1,  // 22: flowkeep.v1.ValidateWorkflowResponse.Warning.code:type_name -> flowkeep.v1.ValidateWorkflowResponse.Warning.Code
+	2,  // 23: flowkeep.v1.WorkflowService.CreateWorkflow:input_type -> flowkeep.v1.CreateWorkflowRequest
+	4,  // 24: flowkeep.v1.WorkflowService.GetWorkflow:input_type -> flowkeep.v1.GetWorkflowRequest
+	6,  // 25: flowkeep.v1.WorkflowService.ListWorkflows:input_type -> flowkeep.v1.ListWorkflowsRequest
+	8,  // 26: flowkeep.v1.WorkflowService.UpdateWorkflow:input_type -> flowkeep.v1.UpdateWorkflowRequest
+	10, // 27: flowkeep.v1.WorkflowService.DeleteWorkflow:input_type -> flowkeep.v1.DeleteWorkflowRequest
+	12, // 28: flowkeep.v1.WorkflowService.PauseWorkflow:input_type -> flowkeep.v1.PauseWorkflowRequest
+	14, // 29: flowkeep.v1.WorkflowService.ResumeWorkflow:input_type -> flowkeep.v1.ResumeWorkflowRequest
+	16, // 30: flowkeep.v1.WorkflowService.ApplyWorkflows:input_type -> flowkeep.v1.ApplyWorkflowsRequest
+	18, // 31: flowkeep.v1.WorkflowService.ValidateWorkflow:input_type -> flowkeep.v1.ValidateWorkflowRequest
+	20, // 32: flowkeep.v1.WorkflowService.ListHandlers:input_type -> flowkeep.v1.ListHandlersRequest
+	3,  // 33: flowkeep.v1.WorkflowService.CreateWorkflow:output_type -> flowkeep.v1.CreateWorkflowResponse
+	5,  // 34: flowkeep.v1.WorkflowService.GetWorkflow:output_type -> flowkeep.v1.GetWorkflowResponse
+	7,  // 35: flowkeep.v1.WorkflowService.ListWorkflows:output_type -> flowkeep.v1.ListWorkflowsResponse
+	9,  // 36: flowkeep.v1.WorkflowService.UpdateWorkflow:output_type -> flowkeep.v1.UpdateWorkflowResponse
+	11, // 37: flowkeep.v1.WorkflowService.DeleteWorkflow:output_type -> flowkeep.v1.DeleteWorkflowResponse
+	13, // 38: flowkeep.v1.WorkflowService.PauseWorkflow:output_type -> flowkeep.v1.PauseWorkflowResponse
+	15, // 39: flowkeep.v1.WorkflowService.ResumeWorkflow:output_type -> flowkeep.v1.ResumeWorkflowResponse
+	17, // 40: flowkeep.v1.WorkflowService.ApplyWorkflows:output_type -> flowkeep.v1.ApplyWorkflowsResponse
+	19, // 41: flowkeep.v1.WorkflowService.ValidateWorkflow:output_type -> flowkeep.v1.ValidateWorkflowResponse
+	21, // 42: flowkeep.v1.WorkflowService.ListHandlers:output_type -> flowkeep.v1.ListHandlersResponse
+	33, // [33:43] is the sub-list for method output_type
+	23, // [23:33] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_flowkeep_v1_workflow_service_proto_init() }
@@ -1450,7 +1732,7 @@ func file_flowkeep_v1_workflow_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_flowkeep_v1_workflow_service_proto_rawDesc), len(file_flowkeep_v1_workflow_service_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   19,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

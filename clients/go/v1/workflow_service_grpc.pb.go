@@ -24,6 +24,8 @@ const (
 	WorkflowService_ListWorkflows_FullMethodName    = "/flowkeep.v1.WorkflowService/ListWorkflows"
 	WorkflowService_UpdateWorkflow_FullMethodName   = "/flowkeep.v1.WorkflowService/UpdateWorkflow"
 	WorkflowService_DeleteWorkflow_FullMethodName   = "/flowkeep.v1.WorkflowService/DeleteWorkflow"
+	WorkflowService_PauseWorkflow_FullMethodName    = "/flowkeep.v1.WorkflowService/PauseWorkflow"
+	WorkflowService_ResumeWorkflow_FullMethodName   = "/flowkeep.v1.WorkflowService/ResumeWorkflow"
 	WorkflowService_ApplyWorkflows_FullMethodName   = "/flowkeep.v1.WorkflowService/ApplyWorkflows"
 	WorkflowService_ValidateWorkflow_FullMethodName = "/flowkeep.v1.WorkflowService/ValidateWorkflow"
 	WorkflowService_ListHandlers_FullMethodName     = "/flowkeep.v1.WorkflowService/ListHandlers"
@@ -47,6 +49,22 @@ type WorkflowServiceClient interface {
 	// Deletes a workflow with all its revisions and executions. The name is free at once; the executions are removed in
 	// the background.
 	DeleteWorkflow(ctx context.Context, in *DeleteWorkflowRequest, opts ...grpc.CallOption) (*DeleteWorkflowResponse, error)
+	// Pauses a workflow: executions that have not started wait, PENDING, until `ResumeWorkflow`; those that run go on, or
+	// are paused too. One that is paused already stays as it is, and with `pause_running` what runs of it is paused now.
+	//
+	// `Execute`, `BatchExecute` and `ForkExecution` answer as always, and what they make waits: it is PENDING, `Cancel`,
+	// `Terminate` and `SignalExecution` reach it, and `ExplainExecution` says who paused the workflow. So does what had been
+	// accepted and no server had begun, such as what has a start delay. An execution that is retried meanwhile is PAUSED.
+	// While it waits no time counts for its timeout, and a start delay runs on. New revisions and deletion leave the pause
+	// as it is; a new workflow of the same name has none.
+	//
+	// The answer comes after one commit that holds all of it: every execution either had started by then, or been taken by a
+	// server that was about to start it, or waits.
+	PauseWorkflow(ctx context.Context, in *PauseWorkflowRequest, opts ...grpc.CallOption) (*PauseWorkflowResponse, error)
+	// Resumes a workflow: what waited starts now, or when its start delay is over, by priority and age as always; and
+	// executions that the pause of the workflow has paused go on. Those that somebody paused one by one, or that a breakpoint
+	// holds, stay PAUSED. A workflow that is not paused is returned as it is.
+	ResumeWorkflow(ctx context.Context, in *ResumeWorkflowRequest, opts ...grpc.CallOption) (*ResumeWorkflowResponse, error)
 	// Makes workflows be as their definitions say: creates those whose name is new, makes a new revision of those whose
 	// definition differs, and leaves the others as they are. All in one transaction: everything is checked first, and
 	// when anything is wrong or cannot be done, nothing is written. Repeating it is safe, since what holds already is
@@ -118,6 +136,26 @@ func (c *workflowServiceClient) DeleteWorkflow(ctx context.Context, in *DeleteWo
 	return out, nil
 }
 
+func (c *workflowServiceClient) PauseWorkflow(ctx context.Context, in *PauseWorkflowRequest, opts ...grpc.CallOption) (*PauseWorkflowResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PauseWorkflowResponse)
+	err := c.cc.Invoke(ctx, WorkflowService_PauseWorkflow_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workflowServiceClient) ResumeWorkflow(ctx context.Context, in *ResumeWorkflowRequest, opts ...grpc.CallOption) (*ResumeWorkflowResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResumeWorkflowResponse)
+	err := c.cc.Invoke(ctx, WorkflowService_ResumeWorkflow_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *workflowServiceClient) ApplyWorkflows(ctx context.Context, in *ApplyWorkflowsRequest, opts ...grpc.CallOption) (*ApplyWorkflowsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ApplyWorkflowsResponse)
@@ -166,6 +204,22 @@ type WorkflowServiceServer interface {
 	// Deletes a workflow with all its revisions and executions. The name is free at once; the executions are removed in
 	// the background.
 	DeleteWorkflow(context.Context, *DeleteWorkflowRequest) (*DeleteWorkflowResponse, error)
+	// Pauses a workflow: executions that have not started wait, PENDING, until `ResumeWorkflow`; those that run go on, or
+	// are paused too. One that is paused already stays as it is, and with `pause_running` what runs of it is paused now.
+	//
+	// `Execute`, `BatchExecute` and `ForkExecution` answer as always, and what they make waits: it is PENDING, `Cancel`,
+	// `Terminate` and `SignalExecution` reach it, and `ExplainExecution` says who paused the workflow. So does what had been
+	// accepted and no server had begun, such as what has a start delay. An execution that is retried meanwhile is PAUSED.
+	// While it waits no time counts for its timeout, and a start delay runs on. New revisions and deletion leave the pause
+	// as it is; a new workflow of the same name has none.
+	//
+	// The answer comes after one commit that holds all of it: every execution either had started by then, or been taken by a
+	// server that was about to start it, or waits.
+	PauseWorkflow(context.Context, *PauseWorkflowRequest) (*PauseWorkflowResponse, error)
+	// Resumes a workflow: what waited starts now, or when its start delay is over, by priority and age as always; and
+	// executions that the pause of the workflow has paused go on. Those that somebody paused one by one, or that a breakpoint
+	// holds, stay PAUSED. A workflow that is not paused is returned as it is.
+	ResumeWorkflow(context.Context, *ResumeWorkflowRequest) (*ResumeWorkflowResponse, error)
 	// Makes workflows be as their definitions say: creates those whose name is new, makes a new revision of those whose
 	// definition differs, and leaves the others as they are. All in one transaction: everything is checked first, and
 	// when anything is wrong or cannot be done, nothing is written. Repeating it is safe, since what holds already is
@@ -201,6 +255,12 @@ func (UnimplementedWorkflowServiceServer) UpdateWorkflow(context.Context, *Updat
 }
 func (UnimplementedWorkflowServiceServer) DeleteWorkflow(context.Context, *DeleteWorkflowRequest) (*DeleteWorkflowResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteWorkflow not implemented")
+}
+func (UnimplementedWorkflowServiceServer) PauseWorkflow(context.Context, *PauseWorkflowRequest) (*PauseWorkflowResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PauseWorkflow not implemented")
+}
+func (UnimplementedWorkflowServiceServer) ResumeWorkflow(context.Context, *ResumeWorkflowRequest) (*ResumeWorkflowResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ResumeWorkflow not implemented")
 }
 func (UnimplementedWorkflowServiceServer) ApplyWorkflows(context.Context, *ApplyWorkflowsRequest) (*ApplyWorkflowsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ApplyWorkflows not implemented")
@@ -322,6 +382,42 @@ func _WorkflowService_DeleteWorkflow_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _WorkflowService_PauseWorkflow_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PauseWorkflowRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkflowServiceServer).PauseWorkflow(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkflowService_PauseWorkflow_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkflowServiceServer).PauseWorkflow(ctx, req.(*PauseWorkflowRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkflowService_ResumeWorkflow_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResumeWorkflowRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkflowServiceServer).ResumeWorkflow(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkflowService_ResumeWorkflow_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkflowServiceServer).ResumeWorkflow(ctx, req.(*ResumeWorkflowRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _WorkflowService_ApplyWorkflows_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ApplyWorkflowsRequest)
 	if err := dec(in); err != nil {
@@ -402,6 +498,14 @@ var WorkflowService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DeleteWorkflow",
 			Handler:    _WorkflowService_DeleteWorkflow_Handler,
+		},
+		{
+			MethodName: "PauseWorkflow",
+			Handler:    _WorkflowService_PauseWorkflow_Handler,
+		},
+		{
+			MethodName: "ResumeWorkflow",
+			Handler:    _WorkflowService_ResumeWorkflow_Handler,
 		},
 		{
 			MethodName: "ApplyWorkflows",

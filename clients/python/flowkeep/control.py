@@ -1,4 +1,7 @@
-"""The calls that send executions something: pause, resume, terminate, signal, retry, fork, and that debug them."""
+"""The calls that send executions something: pause, resume, terminate, signal, retry, fork, and that debug them.
+
+Also those that pause all executions of a workflow.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +25,12 @@ from flowkeep.requests import (
 )
 from flowkeep.v1 import execution_service_pb2 as pb
 from flowkeep.v1.execution_pb2 import Execution
+from flowkeep.v1.workflow_pb2 import Workflow
+from flowkeep.workflow_requests import pause_workflow_request, resume_workflow_request
 
 
 class ControlCalls(Connection):
-    """What `Client` offers of ExecutionService to control executions that run."""
+    """What `Client` offers to control executions that run, one by one or all of a workflow."""
 
     async def pause(
         self,
@@ -216,3 +221,29 @@ class ControlCalls(Connection):
             request_id=request_id,
         )
         return await self._call(self._executions.ForkExecution, request)
+
+    async def pause_workflow(
+        self,
+        workflow: str,
+        reason: str = "",
+        *,
+        pause_running: bool = False,
+        hard: bool = False,
+        stop_deadline: bool = False,
+        request_id: RequestId = None,
+    ) -> Workflow:
+        """Let executions of a workflow wait, PENDING, before they start until it is resumed, and return it.
+
+        With `pause_running` those that run are paused, too, as `pause` does with `hard` and `stop_deadline`. Raises
+        NotFoundError.
+        """
+        request = pause_workflow_request(workflow, reason, pause_running, hard, stop_deadline, request_id)
+        return (await self._call(self._workflows.PauseWorkflow, request)).workflow
+
+    async def resume_workflow(self, workflow: str, reason: str = "", *, request_id: RequestId = None) -> Workflow:
+        """Let what waits of a paused workflow start, and what its pause has paused go on; return it.
+
+        Raises NotFoundError.
+        """
+        request = resume_workflow_request(workflow, reason, request_id)
+        return (await self._call(self._workflows.ResumeWorkflow, request)).workflow

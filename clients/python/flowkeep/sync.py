@@ -112,6 +112,8 @@ class Client:
     get_workflow = _blocking(client.Client.get_workflow)
     list_workflows = _iterating(client.Client.list_workflows)
     delete_workflow = _blocking(client.Client.delete_workflow)
+    pause_workflow = _blocking(client.Client.pause_workflow)
+    resume_workflow = _blocking(client.Client.resume_workflow)
     validate_workflow = _blocking(client.Client.validate_workflow)
     list_handlers = _blocking(client.Client.list_handlers)
     list_mcp_servers = _blocking(client.Client.list_mcp_servers)

@@ -14,6 +14,8 @@ from flowkeep.v1.workflow_service_pb2 import (
     ApplyWorkflowsRequest,
     CreateWorkflowRequest,
     DeleteWorkflowRequest,
+    PauseWorkflowRequest,
+    ResumeWorkflowRequest,
     UpdateWorkflowRequest,
 )
 
@@ -61,6 +63,32 @@ def delete_request(
         etag=text("etag", etag),
         force=flag("force", force),
         request_id=request_text(request_id),
+    )
+
+
+def pause_workflow_request(
+    workflow: str,
+    reason: str = "",
+    pause_running: bool = False,
+    hard: bool = False,
+    stop_deadline: bool = False,
+    request_id: RequestId = None,
+) -> PauseWorkflowRequest:
+    """Return a request of PauseWorkflow."""
+    return PauseWorkflowRequest(
+        workflow=text("workflow", workflow),
+        reason=text("reason", reason),
+        pause_running=flag("pause_running", pause_running),
+        hard=flag("hard", hard),
+        stop_deadline=flag("stop_deadline", stop_deadline),
+        request_id=request_text(request_id),
+    )
+
+
+def resume_workflow_request(workflow: str, reason: str = "", request_id: RequestId = None) -> ResumeWorkflowRequest:
+    """Return a request of ResumeWorkflow."""
+    return ResumeWorkflowRequest(
+        workflow=text("workflow", workflow), reason=text("reason", reason), request_id=request_text(request_id)
     )
 
 

@@ -172,6 +172,45 @@ export class Client extends ControlCalls {
     await this.#connection.call((attempt) => workflows.deleteWorkflow(request, attempt), options);
   }
 
+  /**
+   * Lets executions of a workflow wait, PENDING, before they start, until it is resumed; with `pauseRunning` pauses those
+   * that run, too. Returns the workflow, whose `pause` tells who paused it.
+   *
+   * Throws NotFoundError.
+   */
+  async pauseWorkflow(
+    workflow: string,
+    options: ChangeOptions & {
+      readonly reason?: string | undefined;
+      readonly pauseRunning?: boolean | undefined;
+      readonly hard?: boolean | undefined;
+      readonly stopDeadline?: boolean | undefined;
+    } = {},
+  ): Promise<Workflow> {
+    const request = {
+      workflow,
+      reason: options.reason ?? "",
+      pauseRunning: options.pauseRunning ?? false,
+      hard: options.hard ?? false,
+      stopDeadline: options.stopDeadline ?? false,
+      requestId: requestId(options),
+    };
+    const { workflows } = this.#connection;
+    const answer = await this.#connection.call((attempt) => workflows.pauseWorkflow(request, attempt), options);
+    return given(answer.workflow);
+  }
+
+  /** Lets what waits of a paused workflow start, and what its pause has paused go on. Throws NotFoundError. */
+  async resumeWorkflow(
+    workflow: string,
+    options: ChangeOptions & { readonly reason?: string | undefined } = {},
+  ): Promise<Workflow> {
+    const request = { workflow, reason: options.reason ?? "", requestId: requestId(options) };
+    const { workflows } = this.#connection;
+    const answer = await this.#connection.call((attempt) => workflows.resumeWorkflow(request, attempt), options);
+    return given(answer.workflow);
+  }
+
   /** Returns what steps can run, by name. */
   async listHandlers(options: CallOptions = {}): Promise<Handler[]> {
     const { workflows } = this.#connection;

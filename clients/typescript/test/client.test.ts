@@ -110,6 +110,16 @@ test("a signal starts the execution that it is for, once", async () => {
   assert.deepEqual(result.payload, { amount: 12 });
 });
 
+test("a paused workflow lets executions wait", async () => {
+  const name = await made({ id: "greet", handler: "transform", params: { value: "hello" } });
+  const { pause } = await client.pauseWorkflow(name, { reason: "an incident", pauseRunning: true });
+  assert.deepEqual([pause?.reason, pause?.runningPaused], ["an incident", true]);
+  const execution = await client.execute(name);
+  assert.equal(execution.state, Execution_State.PENDING);
+  assert.equal((await client.resumeWorkflow(name, { reason: "over" })).pause, undefined);
+  assert.equal(await client.result(execution.executionId), "hello");
+});
+
 test("an execution that fails says why", async () => {
   const name = await made({ id: "broken", handler: "transform", params: { expression: "1 / 0" } });
   await assert.rejects(client.run(name), (error) => {

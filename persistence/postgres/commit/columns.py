@@ -77,6 +77,7 @@ EXECUTION = RowKind[Execution](
     Column("lineage", "jsonb", "lineage"),
     Column("pause", "jsonb", "pause"),
     Column("breakpoints", "jsonb", "breakpoints"),
+    Column("held_back", "bool", lambda execution: execution.held_back or None),
     Column("signals", "jsonb"),
 )
 """A new execution, with the signals that it was sent with its creation, NULL for none."""

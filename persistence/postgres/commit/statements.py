@@ -32,9 +32,9 @@ class Statement:
 
 
 # The lock keeps a workflow from being deleted beside a creation that would then have missed the cancelling. A revision
-# is given where it must be the latest.
+# is given where it must be the latest. And it keeps a workflow from being paused, or resumed, beside a creation.
 LIVE_WORKFLOWS = Statement("""
-SELECT w.org_id, w.id, u.revision
+SELECT w.org_id, w.id, u.revision, w.pause IS NOT NULL AS is_paused
 FROM unnest(:workflow_orgs::text[], :workflow_ids::uuid[], :workflow_revisions::int[]) AS u(org_id, id, revision)
 JOIN workflows w ON w.org_id = u.org_id AND w.id = u.id
 WHERE w.delete_time IS NULL AND (u.revision = 0 OR u.revision = w.revision) FOR KEY SHARE OF w""")
@@ -77,6 +77,7 @@ UPDATE executions e SET {listed(f"{name} = u.{name}" for name in _SAME_NAMED)},
         -- What the owner gave up without having seen must not wait for a timer.
         WHEN e.mail > u.mail_seen THEN clock_timestamp()
         ELSE coalesce(u.wake_time, clock_timestamp()) END,
+    held_back = CASE WHEN u.start_time IS NULL THEN e.held_back END,
     awaits = CASE WHEN u.released AND u.end_time IS NULL THEN u.awaits END,
     signals = CASE WHEN u.signals IS NULL THEN e.signals WHEN u.signals <> '[]' THEN u.signals END
 FROM ({columns.CHANGE.select("changes")}) u
@@ -183,7 +184,7 @@ def single(*, creates: bool, shares: bool, parts: tuple[str, ...] = ()) -> State
         }
         conditions = [
             "(SELECT count(*) FROM taken) = :request_count",
-            "(SELECT count(*) FROM live) = cardinality(:workflow_ids)",
+            "(SELECT count(*) FROM live WHERE NOT is_paused) = cardinality(:workflow_ids)",
             "(SELECT count(*) FROM made) = :execution_count",
             *conditions,
         ]

@@ -2,7 +2,7 @@
 -- EXPLAIN (GENERIC_PLAN) takes each as it stands, from Postgres 16 on.
 
 -- LIVE_WORKFLOWS: $1 workflow_orgs, $2 workflow_ids, $3 workflow_revisions
-SELECT w.org_id, w.id, u.revision
+SELECT w.org_id, w.id, u.revision, w.pause IS NOT NULL AS is_paused
 FROM unnest($1::text[], $2::uuid[], $3::int[]) AS u(org_id, id, revision)
 JOIN workflows w ON w.org_id = u.org_id AND w.id = u.id
 WHERE w.delete_time IS NULL AND (u.revision = 0 OR u.revision = w.revision) FOR KEY SHARE OF w;
@@ -20,7 +20,7 @@ WHERE r.org_id = u.org_id AND r.request_id = u.request_id;
 
 -- KNOWN_REQUESTS: $1 orgs, $2 request_ids
 SELECT r.org_id AS request_org, r.request_id AS request, r.method, r.content_hash, r.execution_id,
-    e.org_id, e.id, e.owner, e.workflow_id, e.workflow_name, e.revision, e.state, CASE WHEN e.create_time < '0001-01-01 00:00:00+00' OR e.create_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.create_time END AS create_time, e.timeout, e.priority, e.tags, e.labels, e.correlation_id, e.request_id, CASE WHEN e.scheduled_time < '0001-01-01 00:00:00+00' OR e.scheduled_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.scheduled_time END AS scheduled_time, CASE WHEN e.start_time < '0001-01-01 00:00:00+00' OR e.start_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.start_time END AS start_time, CASE WHEN e.end_time < '0001-01-01 00:00:00+00' OR e.end_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.end_time END AS end_time, CASE WHEN e.deadline_time < '0001-01-01 00:00:00+00' OR e.deadline_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.deadline_time END AS deadline_time, e.progress, e.steps_total, e.steps_completed, e.steps_failed, e.steps_skipped, e.steps_running, e.steps_cancelled, e.last_seq, e.failure, e.ending, e.pause, e.mail, e.incarnation, e.epoch, CASE WHEN e.wake_time < '0001-01-01 00:00:00+00' OR e.wake_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.wake_time END AS wake_time, e.deaths, e.bytes, e.run, e.usage, e.reopened_seq, e.lineage, e.breakpoints
+    e.org_id, e.id, e.owner, e.workflow_id, e.workflow_name, e.revision, e.state, CASE WHEN e.create_time < '0001-01-01 00:00:00+00' OR e.create_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.create_time END AS create_time, e.timeout, e.priority, e.tags, e.labels, e.correlation_id, e.request_id, CASE WHEN e.scheduled_time < '0001-01-01 00:00:00+00' OR e.scheduled_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.scheduled_time END AS scheduled_time, CASE WHEN e.start_time < '0001-01-01 00:00:00+00' OR e.start_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.start_time END AS start_time, CASE WHEN e.end_time < '0001-01-01 00:00:00+00' OR e.end_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.end_time END AS end_time, CASE WHEN e.deadline_time < '0001-01-01 00:00:00+00' OR e.deadline_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.deadline_time END AS deadline_time, e.progress, e.steps_total, e.steps_completed, e.steps_failed, e.steps_skipped, e.steps_running, e.steps_cancelled, e.last_seq, e.failure, e.ending, e.pause, e.mail, e.incarnation, e.epoch, CASE WHEN e.wake_time < '0001-01-01 00:00:00+00' OR e.wake_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.wake_time END AS wake_time, e.deaths, e.bytes, e.run, e.usage, e.reopened_seq, e.lineage, e.breakpoints, e.held_back
 FROM unnest($1::text[], $2::text[]) AS u(org_id, request_id)
 JOIN requests r ON r.org_id = u.org_id AND r.request_id = u.request_id
 LEFT JOIN executions e ON e.org_id = r.org_id AND e.id = r.execution_id
@@ -30,7 +30,7 @@ FOR KEY SHARE OF r;
 INSERT INTO executions (org_id, id, owner, workflow_id, workflow_name, revision, state, create_time, timeout, priority, tags, labels,
     correlation_id, request_id, scheduled_time, start_time, end_time, deadline_time, progress, steps_total,
     steps_completed, steps_failed, steps_skipped, steps_running, steps_cancelled, last_seq, result, failure, ending,
-    mail, incarnation, epoch, wake_time, bytes, run, lineage, pause, breakpoints, signals)
+    mail, incarnation, epoch, wake_time, bytes, run, lineage, pause, breakpoints, held_back, signals)
 SELECT r->>0 AS org_id, (r->>1)::uuid AS id, r->>2 AS owner, (r->>3)::uuid AS workflow_id, r->>4 AS workflow_name,
     (r->>5)::int AS revision, r->>6 AS state, (r->>7)::timestamptz AS create_time, (r->>8)::float8 AS timeout,
     (r->>9)::int AS priority,
@@ -44,7 +44,7 @@ SELECT r->>0 AS org_id, (r->>1)::uuid AS id, r->>2 AS owner, (r->>3)::uuid AS wo
     (r->>29)::int8 AS mail, (r->>30)::uuid AS incarnation, (r->>31)::int8 AS epoch,
     (r->>32)::timestamptz AS wake_time, (r->>33)::int8 AS bytes, (r->>34)::int AS run,
     nullif(r->35, 'null') AS lineage, nullif(r->36, 'null') AS pause, nullif(r->37, 'null') AS breakpoints,
-    nullif(r->38, 'null') AS signals
+    (r->>38)::bool AS held_back, nullif(r->39, 'null') AS signals
 FROM jsonb_array_elements($1::jsonb) AS r
 ON CONFLICT DO NOTHING RETURNING id;
 
@@ -66,6 +66,7 @@ UPDATE executions e SET state = u.state, last_seq = u.last_seq, steps_total = u.
         -- What the owner gave up without having seen must not wait for a timer.
         WHEN e.mail > u.mail_seen THEN clock_timestamp()
         ELSE coalesce(u.wake_time, clock_timestamp()) END,
+    held_back = CASE WHEN u.start_time IS NULL THEN e.held_back END,
     awaits = CASE WHEN u.released AND u.end_time IS NULL THEN u.awaits END,
     signals = CASE WHEN u.signals IS NULL THEN e.signals WHEN u.signals <> '[]' THEN u.signals END
 FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS id, (r->>2)::uuid AS incarnation, (r->>3)::int8 AS epoch,
@@ -175,7 +176,7 @@ LEFT JOIN transitions t ON t.org_id = e.org_id AND t.execution_id = e.id AND t.s
 FOR SHARE OF e;
 
 -- READ_CREATED: $1 orgs, $2 execution_ids
-SELECT e.org_id, e.id, e.owner, e.workflow_id, e.workflow_name, e.revision, e.state, CASE WHEN e.create_time < '0001-01-01 00:00:00+00' OR e.create_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.create_time END AS create_time, e.timeout, e.priority, e.tags, e.labels, e.correlation_id, e.request_id, CASE WHEN e.scheduled_time < '0001-01-01 00:00:00+00' OR e.scheduled_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.scheduled_time END AS scheduled_time, CASE WHEN e.start_time < '0001-01-01 00:00:00+00' OR e.start_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.start_time END AS start_time, CASE WHEN e.end_time < '0001-01-01 00:00:00+00' OR e.end_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.end_time END AS end_time, CASE WHEN e.deadline_time < '0001-01-01 00:00:00+00' OR e.deadline_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.deadline_time END AS deadline_time, e.progress, e.steps_total, e.steps_completed, e.steps_failed, e.steps_skipped, e.steps_running, e.steps_cancelled, e.last_seq, e.failure, e.ending, e.pause, e.mail, e.incarnation, e.epoch, CASE WHEN e.wake_time < '0001-01-01 00:00:00+00' OR e.wake_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.wake_time END AS wake_time, e.deaths, e.bytes, e.run, e.usage, e.reopened_seq, e.lineage, e.breakpoints
+SELECT e.org_id, e.id, e.owner, e.workflow_id, e.workflow_name, e.revision, e.state, CASE WHEN e.create_time < '0001-01-01 00:00:00+00' OR e.create_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.create_time END AS create_time, e.timeout, e.priority, e.tags, e.labels, e.correlation_id, e.request_id, CASE WHEN e.scheduled_time < '0001-01-01 00:00:00+00' OR e.scheduled_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.scheduled_time END AS scheduled_time, CASE WHEN e.start_time < '0001-01-01 00:00:00+00' OR e.start_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.start_time END AS start_time, CASE WHEN e.end_time < '0001-01-01 00:00:00+00' OR e.end_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.end_time END AS end_time, CASE WHEN e.deadline_time < '0001-01-01 00:00:00+00' OR e.deadline_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.deadline_time END AS deadline_time, e.progress, e.steps_total, e.steps_completed, e.steps_failed, e.steps_skipped, e.steps_running, e.steps_cancelled, e.last_seq, e.failure, e.ending, e.pause, e.mail, e.incarnation, e.epoch, CASE WHEN e.wake_time < '0001-01-01 00:00:00+00' OR e.wake_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.wake_time END AS wake_time, e.deaths, e.bytes, e.run, e.usage, e.reopened_seq, e.lineage, e.breakpoints, e.held_back
 FROM unnest($1::text[], $2::uuid[]) AS u(org_id, id)
 JOIN executions e ON e.org_id = u.org_id AND e.id = u.id
 FOR KEY SHARE OF e;
@@ -224,6 +225,7 @@ UPDATE executions e SET state = u.state, last_seq = u.last_seq, steps_total = u.
         -- What the owner gave up without having seen must not wait for a timer.
         WHEN e.mail > u.mail_seen THEN clock_timestamp()
         ELSE coalesce(u.wake_time, clock_timestamp()) END,
+    held_back = CASE WHEN u.start_time IS NULL THEN e.held_back END,
     awaits = CASE WHEN u.released AND u.end_time IS NULL THEN u.awaits END,
     signals = CASE WHEN u.signals IS NULL THEN e.signals WHEN u.signals <> '[]' THEN u.signals END
 FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS id, (r->>2)::uuid AS incarnation, (r->>3)::int8 AS epoch,
@@ -295,6 +297,7 @@ UPDATE executions e SET state = u.state, last_seq = u.last_seq, steps_total = u.
         -- What the owner gave up without having seen must not wait for a timer.
         WHEN e.mail > u.mail_seen THEN clock_timestamp()
         ELSE coalesce(u.wake_time, clock_timestamp()) END,
+    held_back = CASE WHEN u.start_time IS NULL THEN e.held_back END,
     awaits = CASE WHEN u.released AND u.end_time IS NULL THEN u.awaits END,
     signals = CASE WHEN u.signals IS NULL THEN e.signals WHEN u.signals <> '[]' THEN u.signals END
 FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS id, (r->>2)::uuid AS incarnation, (r->>3)::int8 AS epoch,
@@ -353,7 +356,7 @@ FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS id, r->>2 AS state, (r->>3)::time
 FROM jsonb_array_elements($8::jsonb) AS r) u
 WHERE t.org_id = u.org_id AND t.id = u.id AND t.end_time IS NULL),
 live AS (
-SELECT w.org_id, w.id, u.revision
+SELECT w.org_id, w.id, u.revision, w.pause IS NOT NULL AS is_paused
 FROM unnest($9::text[], $10::uuid[], $11::int[]) AS u(org_id, id, revision)
 JOIN workflows w ON w.org_id = u.org_id AND w.id = u.id
 WHERE w.delete_time IS NULL AND (u.revision = 0 OR u.revision = w.revision) FOR KEY SHARE OF w),
@@ -367,7 +370,7 @@ made AS (
 INSERT INTO executions (org_id, id, owner, workflow_id, workflow_name, revision, state, create_time, timeout, priority, tags, labels,
     correlation_id, request_id, scheduled_time, start_time, end_time, deadline_time, progress, steps_total,
     steps_completed, steps_failed, steps_skipped, steps_running, steps_cancelled, last_seq, result, failure, ending,
-    mail, incarnation, epoch, wake_time, bytes, run, lineage, pause, breakpoints, signals)
+    mail, incarnation, epoch, wake_time, bytes, run, lineage, pause, breakpoints, held_back, signals)
 SELECT r->>0 AS org_id, (r->>1)::uuid AS id, r->>2 AS owner, (r->>3)::uuid AS workflow_id, r->>4 AS workflow_name,
     (r->>5)::int AS revision, r->>6 AS state, (r->>7)::timestamptz AS create_time, (r->>8)::float8 AS timeout,
     (r->>9)::int AS priority,
@@ -381,7 +384,7 @@ SELECT r->>0 AS org_id, (r->>1)::uuid AS id, r->>2 AS owner, (r->>3)::uuid AS wo
     (r->>29)::int8 AS mail, (r->>30)::uuid AS incarnation, (r->>31)::int8 AS epoch,
     (r->>32)::timestamptz AS wake_time, (r->>33)::int8 AS bytes, (r->>34)::int AS run,
     nullif(r->35, 'null') AS lineage, nullif(r->36, 'null') AS pause, nullif(r->37, 'null') AS breakpoints,
-    nullif(r->38, 'null') AS signals
+    (r->>38)::bool AS held_back, nullif(r->39, 'null') AS signals
 FROM jsonb_array_elements($13::jsonb) AS r
 ON CONFLICT DO NOTHING RETURNING id),
 given AS (
@@ -389,7 +392,7 @@ INSERT INTO execution_inputs (org_id, execution_id, input, vars)
 SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, nullif(r->2, 'null') AS input, nullif(r->3, 'null') AS vars
 FROM jsonb_array_elements($14::jsonb) AS r)
 SELECT 1 / ((SELECT count(*) FROM taken) = $15
-    AND (SELECT count(*) FROM live) = cardinality($10)
+    AND (SELECT count(*) FROM live WHERE NOT is_paused) = cardinality($10)
     AND (SELECT count(*) FROM made) = $16
     AND (SELECT count(*) FROM moved) = $17
     AND (SELECT count(*) FROM kept) = $18)::int;

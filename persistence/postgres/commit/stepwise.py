@@ -94,6 +94,8 @@ async def _create(connection: Session, creations: list[Creation]) -> tuple[dict[
         fresh |= await _reserve(connection, heirs)
     outcomes: dict[Unit, Outcome] = {each: WorkflowNotFoundError(str(each.execution.workflow_id)) for each in refused}
     written: list[Creation] = []
+    for creation in fresh:
+        creation.hold_back(live[creation.workflow])
     inserted = await _insert(connection, list(fresh))
     for creation in fresh:
         if creation.execution.id in inserted:
@@ -109,13 +111,16 @@ async def _create(connection: Session, creations: list[Creation]) -> tuple[dict[
     return outcomes, written
 
 
-async def _live_workflows(connection: Session, creations: Iterable[Creation]) -> set[WorkflowKey]:
-    """Lock the workflows that are there; after the request ids, as whoever changes one under a request id does."""
+async def _live_workflows(connection: Session, creations: Iterable[Creation]) -> dict[WorkflowKey, bool]:
+    """Lock the workflows that are there, and return whether each is paused.
+
+    After the request ids, as whoever changes one under a request id does.
+    """
     keys = sorted({creation.workflow for creation in creations})
     if not keys:
-        return set()
+        return {}
     found = await connection.fetch(statements.LIVE_WORKFLOWS.text, *zip(*keys, strict=True))
-    return {tuple(row) for row in found}
+    return {(org, workflow_id, revision): is_paused for org, workflow_id, revision, is_paused in found}
 
 
 async def _reserve(connection: Session, creations: list[Creation]) -> dict[Creation, None]:

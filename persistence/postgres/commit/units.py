@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from asyncio import Future
 from collections.abc import Container, Iterable, Mapping, Sequence
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 from uuid import UUID
 
 from persistence.errors import PersistenceError
-from persistence.model import UNREAD, Event, ExecutionState, Step, StepKey, StepState, Wait
+from persistence.model import UNREAD, Event, ExecutionState, Step, StepKey, StepState
 from persistence.people import check_tasks
 from persistence.postgres.commit import columns, parts
 from persistence.postgres.commit.encoding import document, in_utc
 from persistence.postgres.commit.sharing import Payloads
 from persistence.postgres.commit.statements import PARTS
-from persistence.postgres.layout import layout
+from persistence.postgres.commit.step_rows import history_rows, step_rows
 from persistence.postgres.shared_payloads import PayloadKey
-from persistence.transition import CommitResult, Created, Letter, NewExecution, Transition, check_events
+from persistence.transition import CommitResult, Created, Letter, NewExecution, Transition
 
 Outcome: TypeAlias = "CommitResult | Created | Exception"
 
@@ -50,8 +50,8 @@ class _Item(Generic[_Answer]):
     ) -> None:
         """Make the rows of steps and events, and those of large payloads that they share."""
         payloads = Payloads(org, execution_id)
-        self.step_rows = _step_rows(org, execution_id, steps, payloads)
-        self.history_rows = _history_rows(org, execution_id, base_seq, events, payloads)
+        self.step_rows = step_rows(org, execution_id, steps, payloads)
+        self.history_rows = history_rows(org, execution_id, base_seq, events, payloads)
         if payloads:
             self.payload_rows = {
                 key: columns.SHARED.encode(each, document=each.document) for key, each in payloads.items()
@@ -80,23 +80,36 @@ class _Item(Generic[_Answer]):
 class Creation(_Item[Created]):
     """A new execution. `in_doubt`: an earlier try to write it may have succeeded."""
 
-    __slots__ = ("execution", "in_doubt", "input_row", "new", "row")
+    __slots__ = ("_asked", "execution", "in_doubt", "input_row", "new", "row")
 
     def __init__(self, new: NewExecution, future: Future[Created]) -> None:
+        super().__init__(new.execution.org, future)
+        self._asked = new
+        self._make(new)
+        self.in_doubt = False
+
+    def hold_back(self, is_paused: bool) -> None:
+        """Let it be written as what its workflow makes of it, which is paused or not."""
+        if is_paused != self.is_held_back:
+            self._make(self._asked.held_back() if is_paused else self._asked)
+
+    def _make(self, new: NewExecution) -> None:
         execution = new.execution
         if execution.last_seq != len(new.events):
             raise PersistenceError("refused: last_seq is the number of the newest event")
-        super().__init__(execution.org, future)
         self.encode(execution.org, execution.id, 0, new.steps, new.events)
         self.new = new
         self.execution = execution
         signals = document(columns.signals_document(new.signals)) if new.signals else None
         self.row = columns.EXECUTION.encode(execution, result=document(new.result), signals=signals)
         self.input_row = columns.INPUT.encode(new)
-        if new.tasks:
-            self.parts = parts.of_creation(new)
-        self.in_doubt = False
+        self.parts = parts.of_creation(new) if new.tasks else parts.NONE
         self.measure(self.row, self.input_row)
+
+    @property
+    def is_held_back(self) -> bool:
+        """Whether it is written as what waits for the resume of its workflow."""
+        return self.execution.held_back
 
     @property
     def execution_id(self) -> UUID:
@@ -118,7 +131,8 @@ class Creation(_Item[Created]):
     def is_free(self) -> bool:
         """Whether the execution is to be claimed now."""
         execution = self.execution
-        return execution.incarnation is None and execution.end_time is None and execution.scheduled_time is None
+        is_unowned = execution.incarnation is None and execution.end_time is None and execution.scheduled_time is None
+        return is_unowned and not execution.held_back
 
 
 class Submission(_Item[CommitResult]):
@@ -308,59 +322,6 @@ def part_rows(creations: Iterable[Creation], groups: Iterable[Group]) -> dict[st
         if rows := [row for item in items for row in item.parts.get(name, ())]:
             found[name] = rows
     return found
-
-
-def _step_rows(org: str, execution_id: UUID, steps: Sequence[Step], payloads: Payloads) -> list[bytes]:
-    if len(steps) > 1 and len({step.key for step in steps}) != len(steps):
-        raise PersistenceError("refused: a transition holds a step once")
-    return [_step_row(org, execution_id, step, payloads) for step in steps]
-
-
-def _step_row(org: str, execution_id: UUID, step: Step, payloads: Payloads) -> bytes:
-    shared: dict[str, Any] = {}
-    if step.input is UNREAD:
-        shared["input"] = True
-    return columns.STEP.encode(
-        step,
-        org_id=org,
-        execution_id=execution_id,
-        input=None if step.input is UNREAD else payloads.kept(step.input, "input", shared),
-        output=payloads.kept(step.output, "output", shared),
-        assigned=payloads.kept(step.assigned, "assigned", shared),
-        wait=_checked(step.wait),
-        shared=shared or None,
-    )
-
-
-def _checked(wait: Wait | None) -> Wait | None:
-    if wait is not None:
-        in_utc(wait.start_time)
-        in_utc(wait.wake_time)
-    return wait
-
-
-def _history_rows(
-    org: str, execution_id: UUID, base_seq: int, events: Sequence[Event], payloads: Payloads
-) -> list[bytes]:
-    """Return the row of events that are written at once; none without any."""
-    check_events(events, base_seq)
-    if not events:
-        return []
-    bodies, references = [], []
-    for event in events:
-        body, reference = payloads.body(event)
-        bodies.append(body)
-        if reference is not None:
-            references.append({"seq": event.seq, **reference})
-    row = columns.HISTORY.encode(
-        events[-1],
-        org_id=org,
-        execution_id=execution_id,
-        layout=layout(events, map(len, bodies)),
-        body=b"".join(bodies),
-        shared=references or None,
-    )
-    return [row]
 
 
 def _says_its_wait(step: Step) -> bool:

@@ -89,10 +89,11 @@ class BreakpointRules(EndRules):
     def hold(self, pause: Pause, step_path: str = "", bulk_id: str = "") -> None:
         """Let nothing begin from here on; of itself before the step at a path."""
         state, pause = self.draft.state, replace(pause, seq=self.draft.next_seq, step=step_path)
-        by, reason, is_hard = pause.by, pause.reason, pause.is_hard
-        self.draft.record(events.Paused(by, reason, is_hard, pause.stops_deadline, step_path, bulk_id))
+        how = pause.is_hard, pause.stops_deadline
+        of = step_path, bulk_id, pause.workflow_pause_id
+        self.draft.record(events.Paused(pause.by, pause.reason, *how, *of))
         breakpoints = halted(state.breakpoints) if step_path else state.breakpoints
-        self.draft.change(state=ExecutionState.PAUSED, pause=pause, breakpoints=breakpoints)
+        self.draft.change(state=ExecutionState.PAUSED, pause=pause.joining(state.pause), breakpoints=breakpoints)
 
     def let_go(self) -> None:
         """Begin the step that was held, before any other may, for which the execution would be held again."""

@@ -183,6 +183,7 @@ class Paused:
     stop_deadline: bool = False
     step_path: str = ""
     bulk_id: str = ""
+    workflow_pause_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +199,7 @@ class Resumed:
     halt: Halt = Halt.NONE
     step_path: str = ""
     bulk_id: str = ""
+    workflow_pause_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,8 +110,10 @@ class Folding:
                     paused.stop_deadline,
                     event.seq,
                     paused.step_path,
+                    paused.workflow_pause_id,
                 )
-                changes |= {"state": ExecutionState.PAUSED, "pause": pause}
+                joined = pause.joining(self._execution.pause)
+                changes |= {"state": ExecutionState.PAUSED, "pause": joined}
                 if paused.step_path:
                     changes["breakpoints"] = halted(self._execution.breakpoints)
             case events.Resumed() as resumed:

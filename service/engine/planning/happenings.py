@@ -11,6 +11,7 @@ from typing import Any
 
 from persistence.lineage import Lineage
 from persistence.model import Edit, Message, MessageKind
+from persistence.pauses import PAUSE_ID
 from persistence.usage import Usage
 from service.engine.failure import Failure
 
@@ -245,6 +246,11 @@ RESULTS = (StepSucceeded, StepFailed, StepSuspended)
 def wish(message: Message) -> tuple[str, str, str]:
     """Return of a message that somebody wants something by who and why, and the operation in bulk that sent it."""
     return message.sender, str(message.body.get("reason") or ""), str(message.body.get("bulk_id") or "")
+
+
+def workflow_pause(message: Message) -> str:
+    """Return the id of the pause of the whole workflow that sent a message, empty for what else did."""
+    return str(message.body.get(PAUSE_ID) or "")
 
 
 def is_at_once(happening: Happening) -> bool:

@@ -10,7 +10,7 @@ from service.engine.clock import later
 from service.engine.planning import events
 from service.engine.planning.block_rules import BlockRules
 from service.engine.planning.breakpoint_rules import halt_of
-from service.engine.planning.happenings import wish
+from service.engine.planning.happenings import wish, workflow_pause
 from service.engine.planning.reasons import stopped_by_pause
 from service.engine.planning.state import Sweep, terminated
 
@@ -26,28 +26,34 @@ class PauseRules(BlockRules):
     """
 
     def pause(self, message: Message) -> None:
-        """Let nothing begin from here on. A hard pause also stops what may be made again."""
-        state = self.draft.state
-        if state.state not in _GOING or state.ending is not None:
+        """Let nothing begin from here on. A hard pause also stops what may be made again.
+
+        Where a breakpoint or the workflow holds it already, what somebody asks for by Pause takes the place of that.
+        """
+        state, body, pause_id = self.draft.state, message.body, workflow_pause(message)
+        is_joined = self.draft.is_paused and state.pause is not None and state.pause.is_joinable and not pause_id
+        if state.ending is not None or not (state.state in _GOING or is_joined):
             return
-        body = message.body
         (_, reason, bulk_id), is_hard = wish(message), body.get("hard") is True
         stops_deadline = body.get("stop_deadline") is True
-        self.hold(Pause(message.sender, reason, self.time, is_hard, stops_deadline), bulk_id=bulk_id)
+        pause = Pause(message.sender, reason, self.time, is_hard, stops_deadline, workflow_pause_id=pause_id)
+        self.hold(pause, state.pause.step if state.pause is not None else "", bulk_id)
         if is_hard:
             self.draft.sweeps += (Sweep(),)
             self.is_sweeping = True
 
     def resume(self, message: Message) -> bool:
-        """Let the execution go on; returns whether it was paused."""
-        state = self.draft.state
+        """Let the execution go on; returns whether it was paused. The resume of a workflow ends its own pause alone."""
+        state, pause_id = self.draft.state, workflow_pause(message)
         if not self.draft.is_paused or state.pause is None:
+            return False
+        if pause_id and state.pause.workflow_pause_id != pause_id:
             return False
         deadline = state.deadline_time
         if deadline is not None and state.pause.stops_deadline:
             deadline = later(deadline, max(timedelta(), self.time - state.pause.time).total_seconds())
         (halt, step), (by, reason, bulk_id) = halt_of(message.body), wish(message)
-        self.draft.record(events.Resumed(by, reason, deadline, halt, step, bulk_id))
+        self.draft.record(events.Resumed(by, reason, deadline, halt, step, bulk_id, pause_id))
         has_started = state.start_time is not None
         now = ExecutionState.RUNNING if has_started else ExecutionState.PENDING
         breakpoints = halting(state.breakpoints, message.sender, halt, step)

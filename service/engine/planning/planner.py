@@ -240,7 +240,7 @@ class _Planning(PauseRules):
     def fire(self) -> None:
         state = self.draft.state
         if state.state is ExecutionState.PENDING:
-            if state.scheduled_time is None or state.scheduled_time <= self.time:
+            if not state.is_held_back and (state.scheduled_time is None or state.scheduled_time <= self.time):
                 self.start()
             return
         if self._is_overdue():

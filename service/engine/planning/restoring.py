@@ -83,6 +83,7 @@ def restoring(definition: Definition, detail: ExecutionDetail, worker: str) -> W
         end_time=execution.end_time,
         deadline_time=execution.deadline_time,
         scheduled_time=execution.scheduled_time,
+        is_held_back=execution.held_back,
         pause=execution.pause,
         breakpoints=execution.breakpoints,
         ending=Ending(ending.state, Failure.from_json(ending.failure)) if ending else None,

@@ -158,6 +158,7 @@ class State(msgspec.Struct, frozen=True):
     timeout: float
     counts: StepCounts
     state: ExecutionState = ExecutionState.PENDING
+    is_held_back: bool = False
     steps: Map[str, Step] = Map()
     vars: Mapping[str, Any] = msgspec.field(default_factory=dict)
     progress: int = 0
@@ -198,7 +199,7 @@ class State(msgspec.Struct, frozen=True):
         if self.state.is_end:
             return None
         if self.state is ExecutionState.PENDING:
-            return self.scheduled_time
+            return None if self.is_held_back else self.scheduled_time
         deadline = self.deadline if self.ending is None else None
         if not self.timers or self.is_paused:
             return deadline

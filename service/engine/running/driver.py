@@ -201,6 +201,8 @@ class Driver:
             return
         if execution.epoch < self._adopted[execution.id][1]:
             return  # while its payloads were read, the process took it anew, and may have driven it to its end
+        # Its workflow may have been resumed while it was read.
+        state = replace(state, is_held_back=execution.held_back)
         run = Run(self._context, self, execution, definition, state)
         self._runs.add(run)
         try:

@@ -19,8 +19,8 @@ def parked_until(state: State, now: datetime, park_after: float) -> datetime | N
     if state.state.is_end or state.ending is not None or not state.is_idle:
         return None
     wake = state.next_wake
-    if state.is_paused:
-        wake = wake or later(now, TEN_YEARS)  # nothing but a message moves it
+    if state.is_paused or (state.is_held_back and state.start_time is None):
+        wake = wake or later(now, TEN_YEARS)  # nothing but a message, or the resume of its workflow, moves it
     if wake is not None and not awaited(state) and (wake - now).total_seconds() < park_after:
         return None
     return wake

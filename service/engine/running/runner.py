@@ -157,6 +157,8 @@ class Runner:
         if kept.cancelled() or isinstance(kept.exception(), UnavailableError):
             # It may have been kept, with this process as its owner.
             self._driver.recovery.look_for(execution.id)
+        elif kept.exception() is None and kept.result().created and kept.result().execution.held_back:
+            self.context.hub.publish(execution.id, new.held_back().events)  # the resume of its workflow wakes it
         elif kept.exception() is None and kept.result().created:
             self.context.hub.publish(execution.id, new.events)
             if new.tasks:
@@ -206,9 +208,13 @@ class Runner:
         if unowned:
             self.context.work.poke()
 
-    async def clear_away(self, workflow_id: UUID) -> None:
-        """Let the messages that the deletion of a workflow left take effect here, and remove what has ended."""
+    async def take_up(self, workflow_id: UUID) -> None:
+        """Let take effect here what all executions of a workflow were sent, and what of them may start."""
         if any(run.execution.workflow_id == workflow_id for run in self.runs.all):
             await self._sweeper.sweep()
         self.context.work.poke()
+
+    async def clear_away(self, workflow_id: UUID) -> None:
+        """Let the messages that the deletion of a workflow left take effect here, and remove what has ended."""
+        await self.take_up(workflow_id)
         self._reaper.leftovers.poke()

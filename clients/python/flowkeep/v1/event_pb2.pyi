@@ -746,6 +746,7 @@ class ExecutionPaused(_message.Message):
     STOP_DEADLINE_FIELD_NUMBER: _builtins.int
     STEP_PATH_FIELD_NUMBER: _builtins.int
     BULK_ID_FIELD_NUMBER: _builtins.int
+    WORKFLOW_PAUSE_ID_FIELD_NUMBER: _builtins.int
     paused_by: _builtins.str
     """Output only. The verified subject that paused it."""
     reason: _builtins.str
@@ -760,6 +761,8 @@ class ExecutionPaused(_message.Message):
     """
     bulk_id: _builtins.str
     """Output only. Id of the operation in bulk that asked for it; empty where a call for this execution did."""
+    workflow_pause_id: _builtins.str
+    """Output only. Id of the pause of the whole workflow that paused it; empty where something else did."""
     def __init__(
         self,
         *,
@@ -769,10 +772,11 @@ class ExecutionPaused(_message.Message):
         stop_deadline: _builtins.bool = ...,
         step_path: _builtins.str = ...,
         bulk_id: _builtins.str = ...,
+        workflow_pause_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bulk_id", b"bulk_id", "hard", b"hard", "paused_by", b"paused_by", "reason", b"reason", "step_path", b"step_path", "stop_deadline", b"stop_deadline"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bulk_id", b"bulk_id", "hard", b"hard", "paused_by", b"paused_by", "reason", b"reason", "step_path", b"step_path", "stop_deadline", b"stop_deadline", "workflow_pause_id", b"workflow_pause_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -790,6 +794,7 @@ class ExecutionResumed(_message.Message):
     STEP_OVER_FIELD_NUMBER: _builtins.int
     RUN_TO_FIELD_NUMBER: _builtins.int
     BULK_ID_FIELD_NUMBER: _builtins.int
+    WORKFLOW_PAUSE_ID_FIELD_NUMBER: _builtins.int
     resumed_by: _builtins.str
     """Output only. The verified subject that resumed it."""
     reason: _builtins.str
@@ -800,6 +805,8 @@ class ExecutionResumed(_message.Message):
     """Output only. Path of the step before which it is paused again."""
     bulk_id: _builtins.str
     """Output only. Id of the operation in bulk that asked for it; empty where a call for this execution did."""
+    workflow_pause_id: _builtins.str
+    """Output only. Id of the pause of the whole workflow that has ended, by which it goes on; empty where something else did."""
     @_builtins.property
     def deadline_time(self) -> _timestamp_pb2.Timestamp:
         """Output only. When the execution is cut off with TIMED_OUT; absent where it has not started."""
@@ -813,10 +820,11 @@ class ExecutionResumed(_message.Message):
         step_over: _builtins.bool = ...,
         run_to: _builtins.str = ...,
         bulk_id: _builtins.str = ...,
+        workflow_pause_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["deadline_time", b"deadline_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bulk_id", b"bulk_id", "deadline_time", b"deadline_time", "reason", b"reason", "resumed_by", b"resumed_by", "run_to", b"run_to", "step_over", b"step_over"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bulk_id", b"bulk_id", "deadline_time", b"deadline_time", "reason", b"reason", "resumed_by", b"resumed_by", "run_to", b"run_to", "step_over", b"step_over", "workflow_pause_id", b"workflow_pause_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -384,7 +384,7 @@ class Execution(_message.Message):
         STATE_RUNNING: Execution._State.ValueType  # 2
         """Started, not yet ended. An execution that only waits for a timer is RUNNING too."""
         STATE_PAUSED: Execution._State.ValueType  # 3
-        """Held by `Pause`: nothing of it begins until it is resumed. What ran when it was paused may still run."""
+        """Held by `Pause`, or `PauseWorkflow`: nothing of it begins until it is resumed. What ran when it was paused may still run."""
         STATE_CANCELLING: Execution._State.ValueType  # 4
         """Cancel was asked for and steps are being stopped."""
         STATE_COMPENSATING: Execution._State.ValueType  # 5
@@ -408,7 +408,7 @@ class Execution(_message.Message):
     STATE_RUNNING: Execution.State.ValueType  # 2
     """Started, not yet ended. An execution that only waits for a timer is RUNNING too."""
     STATE_PAUSED: Execution.State.ValueType  # 3
-    """Held by `Pause`: nothing of it begins until it is resumed. What ran when it was paused may still run."""
+    """Held by `Pause`, or `PauseWorkflow`: nothing of it begins until it is resumed. What ran when it was paused may still run."""
     STATE_CANCELLING: Execution.State.ValueType  # 4
     """Cancel was asked for and steps are being stopped."""
     STATE_COMPENSATING: Execution.State.ValueType  # 5
@@ -672,6 +672,7 @@ class ExecutionPause(_message.Message):
     PAUSE_TIME_FIELD_NUMBER: _builtins.int
     HARD_FIELD_NUMBER: _builtins.int
     STOP_DEADLINE_FIELD_NUMBER: _builtins.int
+    WORKFLOW_PAUSE_ID_FIELD_NUMBER: _builtins.int
     paused_by: _builtins.str
     """Output only. The verified subject that paused it."""
     reason: _builtins.str
@@ -680,6 +681,10 @@ class ExecutionPause(_message.Message):
     """Output only. Whether attempts that ran were told to stop, to be made again."""
     stop_deadline: _builtins.bool
     """Output only. Whether the time of the pause does not count for the deadline: `deadline_time` moves at the resume."""
+    workflow_pause_id: _builtins.str
+    """Output only. Id of the pause of the whole workflow that paused it, as `WorkflowPause.pause_id`: `ResumeWorkflow` lets it
+    go on, and so does `Resume`. Empty where something else paused it.
+    """
     @_builtins.property
     def pause_time(self) -> _timestamp_pb2.Timestamp:
         """Output only. Since when."""
@@ -692,10 +697,11 @@ class ExecutionPause(_message.Message):
         pause_time: _timestamp_pb2.Timestamp | None = ...,
         hard: _builtins.bool = ...,
         stop_deadline: _builtins.bool = ...,
+        workflow_pause_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["pause_time", b"pause_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hard", b"hard", "pause_time", b"pause_time", "paused_by", b"paused_by", "reason", b"reason", "stop_deadline", b"stop_deadline"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hard", b"hard", "pause_time", b"pause_time", "paused_by", b"paused_by", "reason", b"reason", "stop_deadline", b"stop_deadline", "workflow_pause_id", b"workflow_pause_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

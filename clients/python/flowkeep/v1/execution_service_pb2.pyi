@@ -1188,8 +1188,7 @@ class PauseRequest(_message.Message):
     """Optional. Why, for the history. At most 1,024 characters."""
     hard: _builtins.bool
     """Optional. Tells attempts that run to stop. They are made again when the execution is resumed, as attempts that were cut
-    off with their server are, and count for no retry; those of steps that are AT_MOST_ONCE are let finish. Has no effect
-    on an execution that is PAUSED already.
+    off with their server are, and count for no retry; those of steps that are AT_MOST_ONCE are let finish.
     """
     stop_deadline: _builtins.bool
     """Optional. Lets the time of the pause not count for the deadline of the execution, which moves at the resume. Default:

@@ -234,8 +234,10 @@ class ExecutionServiceServicer:
         it, mostly before the answer, the execution is PAUSED, and nothing of it begins until it is resumed. Attempts that run
         are let finish, and what they give is kept; timers, retries and start delays that fall due meanwhile go on
         when it is resumed, and it does not complete before. It may still be cancelled, terminated, fail by a step that ran, and
-        time out. On one that is PAUSED it changes nothing and returns it. On one whose end is decided it answers
-        FAILED_PRECONDITION: `EXECUTION_STATE`, and `EXECUTION_FINISHED` when it has ended.
+        time out. On one that somebody has paused by this call it changes nothing and returns it. Where a breakpoint holds it, or
+        the pause of its whole workflow, it takes the place of that, with its reason, `hard` and `stop_deadline`: the step that
+        is held stays held, and one `Resume` ends both; `ResumeWorkflow` leaves it paused. On one whose end is decided it
+        answers FAILED_PRECONDITION: `EXECUTION_STATE`, and `EXECUTION_FINISHED` when it has ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -79,8 +79,10 @@ class ExecutionServiceStub:
     it, mostly before the answer, the execution is PAUSED, and nothing of it begins until it is resumed. Attempts that run
     are let finish, and what they give is kept; timers, retries and start delays that fall due meanwhile go on
     when it is resumed, and it does not complete before. It may still be cancelled, terminated, fail by a step that ran, and
-    time out. On one that is PAUSED it changes nothing and returns it. On one whose end is decided it answers
-    FAILED_PRECONDITION: `EXECUTION_STATE`, and `EXECUTION_FINISHED` when it has ended.
+    time out. On one that somebody has paused by this call it changes nothing and returns it. Where a breakpoint holds it, or
+    the pause of its whole workflow, it takes the place of that, with its reason, `hard` and `stop_deadline`: the step that
+    is held stays held, and one `Resume` ends both; `ResumeWorkflow` leaves it paused. On one whose end is decided it
+    answers FAILED_PRECONDITION: `EXECUTION_STATE`, and `EXECUTION_FINISHED` when it has ended.
     """
     Resume: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.ResumeRequest, _execution_service_pb2.ResumeResponse]
     """Lets a paused execution go on, with all that fell due meanwhile; what a breakpoint holds begins first. On one that is
@@ -209,8 +211,10 @@ class ExecutionServiceAsyncStub(ExecutionServiceStub):
     it, mostly before the answer, the execution is PAUSED, and nothing of it begins until it is resumed. Attempts that run
     are let finish, and what they give is kept; timers, retries and start delays that fall due meanwhile go on
     when it is resumed, and it does not complete before. It may still be cancelled, terminated, fail by a step that ran, and
-    time out. On one that is PAUSED it changes nothing and returns it. On one whose end is decided it answers
-    FAILED_PRECONDITION: `EXECUTION_STATE`, and `EXECUTION_FINISHED` when it has ended.
+    time out. On one that somebody has paused by this call it changes nothing and returns it. Where a breakpoint holds it, or
+    the pause of its whole workflow, it takes the place of that, with its reason, `hard` and `stop_deadline`: the step that
+    is held stays held, and one `Resume` ends both; `ResumeWorkflow` leaves it paused. On one whose end is decided it
+    answers FAILED_PRECONDITION: `EXECUTION_STATE`, and `EXECUTION_FINISHED` when it has ended.
     """
     Resume: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.ResumeRequest, _execution_service_pb2.ResumeResponse]  # type: ignore[assignment]
     """Lets a paused execution go on, with all that fell due meanwhile; what a breakpoint holds begins first. On one that is
@@ -402,8 +406,10 @@ class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
         it, mostly before the answer, the execution is PAUSED, and nothing of it begins until it is resumed. Attempts that run
         are let finish, and what they give is kept; timers, retries and start delays that fall due meanwhile go on
         when it is resumed, and it does not complete before. It may still be cancelled, terminated, fail by a step that ran, and
-        time out. On one that is PAUSED it changes nothing and returns it. On one whose end is decided it answers
-        FAILED_PRECONDITION: `EXECUTION_STATE`, and `EXECUTION_FINISHED` when it has ended.
+        time out. On one that somebody has paused by this call it changes nothing and returns it. Where a breakpoint holds it, or
+        the pause of its whole workflow, it takes the place of that, with its reason, `hard` and `stop_deadline`: the step that
+        is held stays held, and one `Resume` ends both; `ResumeWorkflow` leaves it paused. On one whose end is decided it
+        answers FAILED_PRECONDITION: `EXECUTION_STATE`, and `EXECUTION_FINISHED` when it has ended.
         """
 
     @_abc_1.abstractmethod

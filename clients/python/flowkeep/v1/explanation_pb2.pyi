@@ -239,6 +239,7 @@ class Obstacle(_message.Message):
     STOPPED_FIELD_NUMBER: _builtins.int
     SERVERS_FIELD_NUMBER: _builtins.int
     EMPTY_FIELD_NUMBER: _builtins.int
+    WORKFLOW_PAUSED_FIELD_NUMBER: _builtins.int
     PREDECESSORS_FIELD_NUMBER: _builtins.int
     EXECUTION_FIELD_NUMBER: _builtins.int
     RUNNING_ATTEMPT_FIELD_NUMBER: _builtins.int
@@ -300,6 +301,10 @@ class Obstacle(_message.Message):
         """Output only. Of a queue: nothing is in it."""
 
     @_builtins.property
+    def workflow_paused(self) -> Global___WorkflowPausedObstacle:
+        """Output only. Its whole workflow is paused, and it waits for the resume of that before it starts."""
+
+    @_builtins.property
     def predecessors(self) -> Global___PredecessorsObstacle:
         """Output only. Of a step: steps before it have not ended."""
 
@@ -355,6 +360,7 @@ class Obstacle(_message.Message):
         stopped: Global___StoppedObstacle | None = ...,
         servers: Global___ServersObstacle | None = ...,
         empty: Global___EmptyObstacle | None = ...,
+        workflow_paused: Global___WorkflowPausedObstacle | None = ...,
         predecessors: Global___PredecessorsObstacle | None = ...,
         execution: Global___ExecutionObstacle | None = ...,
         running_attempt: Global___AttemptObstacle | None = ...,
@@ -366,11 +372,11 @@ class Obstacle(_message.Message):
         signal: _execution_pb2.SignalWait | None = ...,
         breakpoint: _execution_pb2.BreakpointWait | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["breakpoint", b"breakpoint", "driven", b"driven", "empty", b"empty", "end_time", b"end_time", "ended", b"ended", "ending", b"ending", "execution", b"execution", "kind", b"kind", "parked", b"parked", "paused", b"paused", "predecessors", b"predecessors", "queue", b"queue", "retry", b"retry", "running_attempt", b"running_attempt", "servers", b"servers", "signal", b"signal", "slot", b"slot", "start_delay", b"start_delay", "start_time", b"start_time", "stopped", b"stopped", "task", b"task", "timer", b"timer", "worker", b"worker"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["breakpoint", b"breakpoint", "driven", b"driven", "empty", b"empty", "end_time", b"end_time", "ended", b"ended", "ending", b"ending", "execution", b"execution", "kind", b"kind", "parked", b"parked", "paused", b"paused", "predecessors", b"predecessors", "queue", b"queue", "retry", b"retry", "running_attempt", b"running_attempt", "servers", b"servers", "signal", b"signal", "slot", b"slot", "start_delay", b"start_delay", "start_time", b"start_time", "stopped", b"stopped", "task", b"task", "timer", b"timer", "worker", b"worker", "workflow_paused", b"workflow_paused"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["breakpoint", b"breakpoint", "driven", b"driven", "empty", b"empty", "end_time", b"end_time", "ended", b"ended", "ending", b"ending", "execution", b"execution", "kind", b"kind", "parked", b"parked", "paused", b"paused", "predecessors", b"predecessors", "queue", b"queue", "retry", b"retry", "running_attempt", b"running_attempt", "sentence", b"sentence", "servers", b"servers", "signal", b"signal", "slot", b"slot", "start_delay", b"start_delay", "start_time", b"start_time", "stopped", b"stopped", "task", b"task", "timer", b"timer", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["breakpoint", b"breakpoint", "driven", b"driven", "empty", b"empty", "end_time", b"end_time", "ended", b"ended", "ending", b"ending", "execution", b"execution", "kind", b"kind", "parked", b"parked", "paused", b"paused", "predecessors", b"predecessors", "queue", b"queue", "retry", b"retry", "running_attempt", b"running_attempt", "sentence", b"sentence", "servers", b"servers", "signal", b"signal", "slot", b"slot", "start_delay", b"start_delay", "start_time", b"start_time", "stopped", b"stopped", "task", b"task", "timer", b"timer", "worker", b"worker", "workflow_paused", b"workflow_paused"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["ended", "paused", "ending", "start_delay", "queue", "parked", "driven", "stopped", "servers", "empty", "predecessors", "execution", "running_attempt", "timer", "retry", "slot", "worker", "task", "signal", "breakpoint"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["ended", "paused", "ending", "start_delay", "queue", "parked", "driven", "stopped", "servers", "empty", "workflow_paused", "predecessors", "execution", "running_attempt", "timer", "retry", "slot", "worker", "task", "signal", "breakpoint"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -408,6 +414,7 @@ class PausedObstacle(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     HARD_FIELD_NUMBER: _builtins.int
     END_PUT_OFF_FIELD_NUMBER: _builtins.int
+    WORKFLOW_PAUSE_ID_FIELD_NUMBER: _builtins.int
     paused_by: _builtins.str
     """Output only. The subject that paused it."""
     reason: _builtins.str
@@ -416,6 +423,8 @@ class PausedObstacle(_message.Message):
     """Output only. Whether attempts that ran were told to stop, to be made again at the resume."""
     end_put_off: _builtins.bool
     """Output only. Whether all of its steps have ended, so that it completes at the resume."""
+    workflow_pause_id: _builtins.str
+    """Output only. Id of the pause of the whole workflow that paused it; empty where something else did."""
     def __init__(
         self,
         *,
@@ -423,14 +432,49 @@ class PausedObstacle(_message.Message):
         reason: _builtins.str = ...,
         hard: _builtins.bool = ...,
         end_put_off: _builtins.bool = ...,
+        workflow_pause_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_put_off", b"end_put_off", "hard", b"hard", "paused_by", b"paused_by", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_put_off", b"end_put_off", "hard", b"hard", "paused_by", b"paused_by", "reason", b"reason", "workflow_pause_id", b"workflow_pause_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PausedObstacle: _TypeAlias = PausedObstacle  # noqa: Y015
+
+@_typing.final
+class WorkflowPausedObstacle(_message.Message):
+    """The whole workflow is paused."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKFLOW_FIELD_NUMBER: _builtins.int
+    PAUSE_ID_FIELD_NUMBER: _builtins.int
+    PAUSED_BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    workflow: _builtins.str
+    """Output only. Name of the workflow."""
+    pause_id: _builtins.str
+    """Output only. Id of the pause."""
+    paused_by: _builtins.str
+    """Output only. The subject that paused it."""
+    reason: _builtins.str
+    """Output only. Why, as it was said."""
+    def __init__(
+        self,
+        *,
+        workflow: _builtins.str = ...,
+        pause_id: _builtins.str = ...,
+        paused_by: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pause_id", b"pause_id", "paused_by", b"paused_by", "reason", b"reason", "workflow", b"workflow"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkflowPausedObstacle: _TypeAlias = WorkflowPausedObstacle  # noqa: Y015
 
 @_typing.final
 class EndingObstacle(_message.Message):

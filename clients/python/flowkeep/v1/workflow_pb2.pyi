@@ -89,6 +89,7 @@ class Workflow(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATED_BY_FIELD_NUMBER: _builtins.int
     UNREADABLE_FIELD_NUMBER: _builtins.int
+    PAUSE_FIELD_NUMBER: _builtins.int
     workflow_id: _builtins.str
     """Output only. Id of the workflow, a UUIDv7 made by the server."""
     name: _builtins.str
@@ -119,6 +120,12 @@ class Workflow(_message.Message):
     def unreadable(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Output only. What is stored of the workflow and cannot be read, such as `document`: it is left out here."""
 
+    @_builtins.property
+    def pause(self) -> Global___WorkflowPause:
+        """Output only. How the workflow is paused now, whichever revision this is; present from `PauseWorkflow` to
+        `ResumeWorkflow`.
+        """
+
     def __init__(
         self,
         *,
@@ -131,14 +138,55 @@ class Workflow(_message.Message):
         update_time: _timestamp_pb2.Timestamp | None = ...,
         updated_by: _builtins.str = ...,
         unreadable: _abc.Iterable[_builtins.str] | None = ...,
+        pause: Global___WorkflowPause | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "definition", b"definition", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "definition", b"definition", "pause", b"pause", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "definition", b"definition", "etag", b"etag", "name", b"name", "revision", b"revision", "unreadable", b"unreadable", "update_time", b"update_time", "updated_by", b"updated_by", "workflow_id", b"workflow_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "definition", b"definition", "etag", b"etag", "name", b"name", "pause", b"pause", "revision", b"revision", "unreadable", b"unreadable", "update_time", b"update_time", "updated_by", b"updated_by", "workflow_id", b"workflow_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Workflow: _TypeAlias = Workflow  # noqa: Y015
+
+@_typing.final
+class WorkflowPause(_message.Message):
+    """How a workflow is paused: executions of it wait for the resume before they start."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAUSE_ID_FIELD_NUMBER: _builtins.int
+    PAUSED_BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    PAUSE_TIME_FIELD_NUMBER: _builtins.int
+    RUNNING_PAUSED_FIELD_NUMBER: _builtins.int
+    pause_id: _builtins.str
+    """Output only. Id of the pause, a UUIDv7 made by the server."""
+    paused_by: _builtins.str
+    """Output only. The verified subject that paused it."""
+    reason: _builtins.str
+    """Output only. Why, in the words of the caller."""
+    running_paused: _builtins.bool
+    """Output only. Whether executions that ran were paused, too."""
+    @_builtins.property
+    def pause_time(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When it was paused."""
+
+    def __init__(
+        self,
+        *,
+        pause_id: _builtins.str = ...,
+        paused_by: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        pause_time: _timestamp_pb2.Timestamp | None = ...,
+        running_paused: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pause_time", b"pause_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pause_id", b"pause_id", "pause_time", b"pause_time", "paused_by", b"paused_by", "reason", b"reason", "running_paused", b"running_paused"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkflowPause: _TypeAlias = WorkflowPause  # noqa: Y015
 
 @_typing.final
 class WorkflowDefinition(_message.Message):

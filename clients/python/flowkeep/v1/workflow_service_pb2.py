@@ -26,7 +26,7 @@ from flowkeep.v1 import handler_pb2 as flowkeep_dot_v1_dot_handler__pb2
 from flowkeep.v1 import workflow_pb2 as flowkeep_dot_v1_dot_workflow__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"flowkeep/v1/workflow_service.proto\x12\x0b\x66lowkeep.v1\x1a\x19\x66lowkeep/v1/handler.proto\x1a\x1a\x66lowkeep/v1/workflow.proto\"r\n\x15\x43reateWorkflowRequest\x12;\n\ndefinition\x18\x01 \x01(\x0b\x32\x1f.flowkeep.v1.WorkflowDefinitionB\x06\xbaH\x03\xd8\x01\x03\x12\x1c\n\nrequest_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"\x82\x01\n\x16\x43reateWorkflowResponse\x12\'\n\x08workflow\x18\x01 \x01(\x0b\x32\x15.flowkeep.v1.Workflow\x12?\n\x08warnings\x18\x02 \x03(\x0b\x32-.flowkeep.v1.ValidateWorkflowResponse.Warning\"M\n\x12GetWorkflowRequest\x12\x1c\n\x08workflow\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x19\n\x08revision\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\">\n\x13GetWorkflowResponse\x12\'\n\x08workflow\x18\x01 \x01(\x0b\x32\x15.flowkeep.v1.Workflow\"\xc1\x01\n\x14ListWorkflowsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x1d\n\x0bname_prefix\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1d\n\x04tags\x18\x04 \x03(\tB\x0f\xbaH\x0c\x92\x01\t\x10 \"\x05r\x03\x18\x80\x01\x12\x31\n\x04view\x18\x05 \x01(\x0e\x32\x19.flowkeep.v1.WorkflowViewB\x08\xbaH\x05\x82\x01\x02\x10\x01\"Z\n\x15ListWorkflowsResponse\x12(\n\tworkflows\x18\x01 \x03(\x0b\x32\x15.flowkeep.v1.Workflow\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa8\x01\n\x15UpdateWorkflowRequest\x12\x1c\n\x08workflow\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12;\n\ndefinition\x18\x02 \x01(\x0b\x32\x1f.flowkeep.v1.WorkflowDefinitionB\x06\xbaH\x03\xd8\x01\x03\x12\x16\n\x04\x65tag\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1c\n\nrequest_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"\x82\x01\n\x16UpdateWorkflowResponse\x12\'\n\x08workflow\x18\x01 \x01(\x0b\x32\x15.flowkeep.v1.Workflow\x12?\n\x08warnings\x18\x02 \x03(\x0b\x32-.flowkeep.v1.ValidateWorkflowResponse.Warning\"z\n\x15\x44\x65leteWorkflowRequest\x12\x1c\n\x08workflow\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x16\n\x04\x65tag\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\x12\x1c\n\nrequest_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"\x18\n\x16\x44\x65leteWorkflowResponse\"\x93\x01\n\x15\x41pplyWorkflowsRequest\x12\x45\n\x0b\x64\x65\x66initions\x18\x01 \x03(\x0b\x32\x1f.flowkeep.v1.WorkflowDefinitionB\x0f\xbaH\x0c\x92\x01\t\x08\x01\x10\x64\"\x03\xd8\x01\x03\x12\x15\n\rvalidate_only\x18\x02 \x01(\x08\x12\x1c\n\nrequest_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"\xb1\x03\n\x16\x41pplyWorkflowsResponse\x12;\n\x07results\x18\x01 \x03(\x0b\x32*.flowkeep.v1.ApplyWorkflowsResponse.Result\x12\x43\n\nviolations\x18\x02 \x03(\x0b\x32/.flowkeep.v1.ValidateWorkflowResponse.Violation\x12?\n\x08warnings\x18\x03 \x03(\x0b\x32-.flowkeep.v1.ValidateWorkflowResponse.Warning\x1ao\n\x06Result\x12\'\n\x08workflow\x18\x01 \x01(\x0b\x32\x15.flowkeep.v1.Workflow\x12<\n\x07outcome\x18\x02 \x01(\x0e\x32+.flowkeep.v1.ApplyWorkflowsResponse.Outcome\"c\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n\x0fOUTCOME_CREATED\x10\x01\x12\x13\n\x0fOUTCOME_UPDATED\x10\x02\x12\x15\n\x11OUTCOME_UNCHANGED\x10\x03\"V\n\x17ValidateWorkflowRequest\x12;\n\ndefinition\x18\x01 \x01(\x0b\x32\x1f.flowkeep.v1.WorkflowDefinitionB\x06\xbaH\x03\xd8\x01\x03\"\xf8\x02\n\x18ValidateWorkflowResponse\x12\x43\n\nviolations\x18\x01 \x03(\x0b\x32/.flowkeep.v1.ValidateWorkflowResponse.Violation\x12?\n\x08warnings\x18\x02 \x03(\x0b\x32-.flowkeep.v1.ValidateWorkflowResponse.Warning\x1a/\n\tViolation\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x1a\xa4\x01\n\x07Warning\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12@\n\x04\x63ode\x18\x02 \x01(\x0e\x32\x32.flowkeep.v1.ValidateWorkflowResponse.Warning.Code\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\"3\n\x04\x43ode\x12\x14\n\x10\x43ODE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43ODE_PLAIN_SECRET\x10\x01\"0\n\x13ListHandlersRequest\x12\x19\n\x11include_mcp_tools\x18\x01 \x01(\x08\"k\n\x14ListHandlersResponse\x12&\n\x08handlers\x18\x01 \x03(\x0b\x32\x14.flowkeep.v1.Handler\x12+\n\x0bmcp_servers\x18\x02 \x03(\x0b\x32\x16.flowkeep.v1.McpServer2\xdd\x05\n\x0fWorkflowService\x12Y\n\x0e\x43reateWorkflow\x12\".flowkeep.v1.CreateWorkflowRequest\x1a#.flowkeep.v1.CreateWorkflowResponse\x12P\n\x0bGetWorkflow\x12\x1f.flowkeep.v1.GetWorkflowRequest\x1a .flowkeep.v1.GetWorkflowResponse\x12V\n\rListWorkflows\x12!.flowkeep.v1.ListWorkflowsRequest\x1a\".flowkeep.v1.ListWorkflowsResponse\x12Y\n\x0eUpdateWorkflow\x12\".flowkeep.v1.UpdateWorkflowRequest\x1a#.flowkeep.v1.UpdateWorkflowResponse\x12Y\n\x0e\x44\x65leteWorkflow\x12\".flowkeep.v1.DeleteWorkflowRequest\x1a#.flowkeep.v1.DeleteWorkflowResponse\x12Y\n\x0e\x41pplyWorkflows\x12\".flowkeep.v1.ApplyWorkflowsRequest\x1a#.flowkeep.v1.ApplyWorkflowsResponse\x12_\n\x10ValidateWorkflow\x12$.flowkeep.v1.ValidateWorkflowRequest\x1a%.flowkeep.v1.ValidateWorkflowResponse\x12S\n\x0cListHandlers\x12 .flowkeep.v1.ListHandlersRequest\x1a!.flowkeep.v1.ListHandlersResponseB2\n\x0f\x64\x65v.flowkeep.v1P\x01Z\x1d\x66lowkeep.dev/go/v1;flowkeepv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"flowkeep/v1/workflow_service.proto\x12\x0b\x66lowkeep.v1\x1a\x19\x66lowkeep/v1/handler.proto\x1a\x1a\x66lowkeep/v1/workflow.proto\"r\n\x15\x43reateWorkflowRequest\x12;\n\ndefinition\x18\x01 \x01(\x0b\x32\x1f.flowkeep.v1.WorkflowDefinitionB\x06\xbaH\x03\xd8\x01\x03\x12\x1c\n\nrequest_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"\x82\x01\n\x16\x43reateWorkflowResponse\x12\'\n\x08workflow\x18\x01 \x01(\x0b\x32\x15.flowkeep.v1.Workflow\x12?\n\x08warnings\x18\x02 \x03(\x0b\x32-.flowkeep.v1.ValidateWorkflowResponse.Warning\"M\n\x12GetWorkflowRequest\x12\x1c\n\x08workflow\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x19\n\x08revision\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\">\n\x13GetWorkflowResponse\x12\'\n\x08workflow\x18\x01 \x01(\x0b\x32\x15.flowkeep.v1.Workflow\"\xc1\x01\n\x14ListWorkflowsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x1d\n\x0bname_prefix\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1d\n\x04tags\x18\x04 \x03(\tB\x0f\xbaH\x0c\x92\x01\t\x10 \"\x05r\x03\x18\x80\x01\x12\x31\n\x04view\x18\x05 \x01(\x0e\x32\x19.flowkeep.v1.WorkflowViewB\x08\xbaH\x05\x82\x01\x02\x10\x01\"Z\n\x15ListWorkflowsResponse\x12(\n\tworkflows\x18\x01 \x03(\x0b\x32\x15.flowkeep.v1.Workflow\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa8\x01\n\x15UpdateWorkflowRequest\x12\x1c\n\x08workflow\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12;\n\ndefinition\x18\x02 \x01(\x0b\x32\x1f.flowkeep.v1.WorkflowDefinitionB\x06\xbaH\x03\xd8\x01\x03\x12\x16\n\x04\x65tag\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1c\n\nrequest_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"\x82\x01\n\x16UpdateWorkflowResponse\x12\'\n\x08workflow\x18\x01 \x01(\x0b\x32\x15.flowkeep.v1.Workflow\x12?\n\x08warnings\x18\x02 \x03(\x0b\x32-.flowkeep.v1.ValidateWorkflowResponse.Warning\"z\n\x15\x44\x65leteWorkflowRequest\x12\x1c\n\x08workflow\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x16\n\x04\x65tag\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\x12\x1c\n\nrequest_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"\x18\n\x16\x44\x65leteWorkflowResponse\"\xa8\x01\n\x14PauseWorkflowRequest\x12\x1c\n\x08workflow\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x18\n\x06reason\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x15\n\rpause_running\x18\x03 \x01(\x08\x12\x0c\n\x04hard\x18\x04 \x01(\x08\x12\x15\n\rstop_deadline\x18\x05 \x01(\x08\x12\x1c\n\nrequest_id\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"@\n\x15PauseWorkflowResponse\x12\'\n\x08workflow\x18\x01 \x01(\x0b\x32\x15.flowkeep.v1.Workflow\"m\n\x15ResumeWorkflowRequest\x12\x1c\n\x08workflow\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x18\n\x06reason\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x1c\n\nrequest_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"A\n\x16ResumeWorkflowResponse\x12\'\n\x08workflow\x18\x01 \x01(\x0b\x32\x15.flowkeep.v1.Workflow\"\x93\x01\n\x15\x41pplyWorkflowsRequest\x12\x45\n\x0b\x64\x65\x66initions\x18\x01 \x03(\x0b\x32\x1f.flowkeep.v1.WorkflowDefinitionB\x0f\xbaH\x0c\x92\x01\t\x08\x01\x10\x64\"\x03\xd8\x01\x03\x12\x15\n\rvalidate_only\x18\x02 \x01(\x08\x12\x1c\n\nrequest_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"\xb1\x03\n\x16\x41pplyWorkflowsResponse\x12;\n\x07results\x18\x01 \x03(\x0b\x32*.flowkeep.v1.ApplyWorkflowsResponse.Result\x12\x43\n\nviolations\x18\x02 \x03(\x0b\x32/.flowkeep.v1.ValidateWorkflowResponse.Violation\x12?\n\x08warnings\x18\x03 \x03(\x0b\x32-.flowkeep.v1.ValidateWorkflowResponse.Warning\x1ao\n\x06Result\x12\'\n\x08workflow\x18\x01 \x01(\x0b\x32\x15.flowkeep.v1.Workflow\x12<\n\x07outcome\x18\x02 \x01(\x0e\x32+.flowkeep.v1.ApplyWorkflowsResponse.Outcome\"c\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n\x0fOUTCOME_CREATED\x10\x01\x12\x13\n\x0fOUTCOME_UPDATED\x10\x02\x12\x15\n\x11OUTCOME_UNCHANGED\x10\x03\"V\n\x17ValidateWorkflowRequest\x12;\n\ndefinition\x18\x01 \x01(\x0b\x32\x1f.flowkeep.v1.WorkflowDefinitionB\x06\xbaH\x03\xd8\x01\x03\"\xf8\x02\n\x18ValidateWorkflowResponse\x12\x43\n\nviolations\x18\x01 \x03(\x0b\x32/.flowkeep.v1.ValidateWorkflowResponse.Violation\x12?\n\x08warnings\x18\x02 \x03(\x0b\x32-.flowkeep.v1.ValidateWorkflowResponse.Warning\x1a/\n\tViolation\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x1a\xa4\x01\n\x07Warning\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12@\n\x04\x63ode\x18\x02 \x01(\x0e\x32\x32.flowkeep.v1.ValidateWorkflowResponse.Warning.Code\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\"3\n\x04\x43ode\x12\x14\n\x10\x43ODE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43ODE_PLAIN_SECRET\x10\x01\"0\n\x13ListHandlersRequest\x12\x19\n\x11include_mcp_tools\x18\x01 \x01(\x08\"k\n\x14ListHandlersResponse\x12&\n\x08handlers\x18\x01 \x03(\x0b\x32\x14.flowkeep.v1.Handler\x12+\n\x0bmcp_servers\x18\x02 \x03(\x0b\x32\x16.flowkeep.v1.McpServer2\x90\x07\n\x0fWorkflowService\x12Y\n\x0e\x43reateWorkflow\x12\".flowkeep.v1.CreateWorkflowRequest\x1a#.flowkeep.v1.CreateWorkflowResponse\x12P\n\x0bGetWorkflow\x12\x1f.flowkeep.v1.GetWorkflowRequest\x1a .flowkeep.v1.GetWorkflowResponse\x12V\n\rListWorkflows\x12!.flowkeep.v1.ListWorkflowsRequest\x1a\".flowkeep.v1.ListWorkflowsResponse\x12Y\n\x0eUpdateWorkflow\x12\".flowkeep.v1.UpdateWorkflowRequest\x1a#.flowkeep.v1.UpdateWorkflowResponse\x12Y\n\x0e\x44\x65leteWorkflow\x12\".flowkeep.v1.DeleteWorkflowRequest\x1a#.flowkeep.v1.DeleteWorkflowResponse\x12V\n\rPauseWorkflow\x12!.flowkeep.v1.PauseWorkflowRequest\x1a\".flowkeep.v1.PauseWorkflowResponse\x12Y\n\x0eResumeWorkflow\x12\".flowkeep.v1.ResumeWorkflowRequest\x1a#.flowkeep.v1.ResumeWorkflowResponse\x12Y\n\x0e\x41pplyWorkflows\x12\".flowkeep.v1.ApplyWorkflowsRequest\x1a#.flowkeep.v1.ApplyWorkflowsResponse\x12_\n\x10ValidateWorkflow\x12$.flowkeep.v1.ValidateWorkflowRequest\x1a%.flowkeep.v1.ValidateWorkflowResponse\x12S\n\x0cListHandlers\x12 .flowkeep.v1.ListHandlersRequest\x1a!.flowkeep.v1.ListHandlersResponseB2\n\x0f\x64\x65v.flowkeep.v1P\x01Z\x1d\x66lowkeep.dev/go/v1;flowkeepv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -66,6 +66,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DELETEWORKFLOWREQUEST'].fields_by_name['etag']._serialized_options = b'\272H\005r\003\030\200\001'
   _globals['_DELETEWORKFLOWREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_DELETEWORKFLOWREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\030\200\001'
+  _globals['_PAUSEWORKFLOWREQUEST'].fields_by_name['workflow']._loaded_options = None
+  _globals['_PAUSEWORKFLOWREQUEST'].fields_by_name['workflow']._serialized_options = b'\272H\007r\005\020\001\030\200\001'
+  _globals['_PAUSEWORKFLOWREQUEST'].fields_by_name['reason']._loaded_options = None
+  _globals['_PAUSEWORKFLOWREQUEST'].fields_by_name['reason']._serialized_options = b'\272H\005r\003\030\200\010'
+  _globals['_PAUSEWORKFLOWREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_PAUSEWORKFLOWREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\030\200\001'
+  _globals['_RESUMEWORKFLOWREQUEST'].fields_by_name['workflow']._loaded_options = None
+  _globals['_RESUMEWORKFLOWREQUEST'].fields_by_name['workflow']._serialized_options = b'\272H\007r\005\020\001\030\200\001'
+  _globals['_RESUMEWORKFLOWREQUEST'].fields_by_name['reason']._loaded_options = None
+  _globals['_RESUMEWORKFLOWREQUEST'].fields_by_name['reason']._serialized_options = b'\272H\005r\003\030\200\010'
+  _globals['_RESUMEWORKFLOWREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_RESUMEWORKFLOWREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\030\200\001'
   _globals['_APPLYWORKFLOWSREQUEST'].fields_by_name['definitions']._loaded_options = None
   _globals['_APPLYWORKFLOWSREQUEST'].fields_by_name['definitions']._serialized_options = b'\272H\014\222\001\t\010\001\020d\"\003\330\001\003'
   _globals['_APPLYWORKFLOWSREQUEST'].fields_by_name['request_id']._loaded_options = None
@@ -92,28 +104,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DELETEWORKFLOWREQUEST']._serialized_end=1212
   _globals['_DELETEWORKFLOWRESPONSE']._serialized_start=1214
   _globals['_DELETEWORKFLOWRESPONSE']._serialized_end=1238
-  _globals['_APPLYWORKFLOWSREQUEST']._serialized_start=1241
-  _globals['_APPLYWORKFLOWSREQUEST']._serialized_end=1388
-  _globals['_APPLYWORKFLOWSRESPONSE']._serialized_start=1391
-  _globals['_APPLYWORKFLOWSRESPONSE']._serialized_end=1824
-  _globals['_APPLYWORKFLOWSRESPONSE_RESULT']._serialized_start=1612
-  _globals['_APPLYWORKFLOWSRESPONSE_RESULT']._serialized_end=1723
-  _globals['_APPLYWORKFLOWSRESPONSE_OUTCOME']._serialized_start=1725
-  _globals['_APPLYWORKFLOWSRESPONSE_OUTCOME']._serialized_end=1824
-  _globals['_VALIDATEWORKFLOWREQUEST']._serialized_start=1826
-  _globals['_VALIDATEWORKFLOWREQUEST']._serialized_end=1912
-  _globals['_VALIDATEWORKFLOWRESPONSE']._serialized_start=1915
-  _globals['_VALIDATEWORKFLOWRESPONSE']._serialized_end=2291
-  _globals['_VALIDATEWORKFLOWRESPONSE_VIOLATION']._serialized_start=2077
-  _globals['_VALIDATEWORKFLOWRESPONSE_VIOLATION']._serialized_end=2124
-  _globals['_VALIDATEWORKFLOWRESPONSE_WARNING']._serialized_start=2127
-  _globals['_VALIDATEWORKFLOWRESPONSE_WARNING']._serialized_end=2291
-  _globals['_VALIDATEWORKFLOWRESPONSE_WARNING_CODE']._serialized_start=2240
-  _globals['_VALIDATEWORKFLOWRESPONSE_WARNING_CODE']._serialized_end=2291
-  _globals['_LISTHANDLERSREQUEST']._serialized_start=2293
-  _globals['_LISTHANDLERSREQUEST']._serialized_end=2341
-  _globals['_LISTHANDLERSRESPONSE']._serialized_start=2343
-  _globals['_LISTHANDLERSRESPONSE']._serialized_end=2450
-  _globals['_WORKFLOWSERVICE']._serialized_start=2453
-  _globals['_WORKFLOWSERVICE']._serialized_end=3186
+  _globals['_PAUSEWORKFLOWREQUEST']._serialized_start=1241
+  _globals['_PAUSEWORKFLOWREQUEST']._serialized_end=1409
+  _globals['_PAUSEWORKFLOWRESPONSE']._serialized_start=1411
+  _globals['_PAUSEWORKFLOWRESPONSE']._serialized_end=1475
+  _globals['_RESUMEWORKFLOWREQUEST']._serialized_start=1477
+  _globals['_RESUMEWORKFLOWREQUEST']._serialized_end=1586
+  _globals['_RESUMEWORKFLOWRESPONSE']._serialized_start=1588
+  _globals['_RESUMEWORKFLOWRESPONSE']._serialized_end=1653
+  _globals['_APPLYWORKFLOWSREQUEST']._serialized_start=1656
+  _globals['_APPLYWORKFLOWSREQUEST']._serialized_end=1803
+  _globals['_APPLYWORKFLOWSRESPONSE']._serialized_start=1806
+  _globals['_APPLYWORKFLOWSRESPONSE']._serialized_end=2239
+  _globals['_APPLYWORKFLOWSRESPONSE_RESULT']._serialized_start=2027
+  _globals['_APPLYWORKFLOWSRESPONSE_RESULT']._serialized_end=2138
+  _globals['_APPLYWORKFLOWSRESPONSE_OUTCOME']._serialized_start=2140
+  _globals['_APPLYWORKFLOWSRESPONSE_OUTCOME']._serialized_end=2239
+  _globals['_VALIDATEWORKFLOWREQUEST']._serialized_start=2241
+  _globals['_VALIDATEWORKFLOWREQUEST']._serialized_end=2327
+  _globals['_VALIDATEWORKFLOWRESPONSE']._serialized_start=2330
+  _globals['_VALIDATEWORKFLOWRESPONSE']._serialized_end=2706
+  _globals['_VALIDATEWORKFLOWRESPONSE_VIOLATION']._serialized_start=2492
+  _globals['_VALIDATEWORKFLOWRESPONSE_VIOLATION']._serialized_end=2539
+  _globals['_VALIDATEWORKFLOWRESPONSE_WARNING']._serialized_start=2542
+  _globals['_VALIDATEWORKFLOWRESPONSE_WARNING']._serialized_end=2706
+  _globals['_VALIDATEWORKFLOWRESPONSE_WARNING_CODE']._serialized_start=2655
+  _globals['_VALIDATEWORKFLOWRESPONSE_WARNING_CODE']._serialized_end=2706
+  _globals['_LISTHANDLERSREQUEST']._serialized_start=2708
+  _globals['_LISTHANDLERSREQUEST']._serialized_end=2756
+  _globals['_LISTHANDLERSRESPONSE']._serialized_start=2758
+  _globals['_LISTHANDLERSRESPONSE']._serialized_end=2865
+  _globals['_WORKFLOWSERVICE']._serialized_start=2868
+  _globals['_WORKFLOWSERVICE']._serialized_end=3780
 # @@protoc_insertion_point(module_scope)

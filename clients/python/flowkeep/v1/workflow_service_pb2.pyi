@@ -328,6 +328,133 @@ class DeleteWorkflowResponse(_message.Message):
 Global___DeleteWorkflowResponse: _TypeAlias = DeleteWorkflowResponse  # noqa: Y015
 
 @_typing.final
+class PauseWorkflowRequest(_message.Message):
+    """Request of PauseWorkflow."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKFLOW_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    PAUSE_RUNNING_FIELD_NUMBER: _builtins.int
+    HARD_FIELD_NUMBER: _builtins.int
+    STOP_DEADLINE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    workflow: _builtins.str
+    """Required. Id or name of the workflow."""
+    reason: _builtins.str
+    """Optional. Why, for all who look at what waits. At most 1,024 characters."""
+    pause_running: _builtins.bool
+    """Optional. Also pauses executions that run, as `Pause` does: nothing more of them begins, and what runs may end. Needs
+    the permission `executions.control`, too. Default: they go on.
+    """
+    hard: _builtins.bool
+    """Optional. With `pause_running`: tells attempts that run to stop, as `PauseRequest.hard`."""
+    stop_deadline: _builtins.bool
+    """Optional. With `pause_running`: lets the time of the pause not count for the deadlines of these executions, as
+    `PauseRequest.stop_deadline`.
+    """
+    request_id: _builtins.str
+    """Optional. Id of this request, made by the caller; a UUID is advised. The same id with the same content returns the
+    workflow as it is now and pauses nothing again; with other content, or of another method, ALREADY_EXISTS,
+    REQUEST_ID_REUSED. It is remembered for at least 30 days. At most 128 characters.
+    """
+    def __init__(
+        self,
+        *,
+        workflow: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        pause_running: _builtins.bool = ...,
+        hard: _builtins.bool = ...,
+        stop_deadline: _builtins.bool = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hard", b"hard", "pause_running", b"pause_running", "reason", b"reason", "request_id", b"request_id", "stop_deadline", b"stop_deadline", "workflow", b"workflow"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseWorkflowRequest: _TypeAlias = PauseWorkflowRequest  # noqa: Y015
+
+@_typing.final
+class PauseWorkflowResponse(_message.Message):
+    """Response of PauseWorkflow."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKFLOW_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def workflow(self) -> _workflow_pb2.Workflow:
+        """The workflow after the request, without its definition."""
+
+    def __init__(
+        self,
+        *,
+        workflow: _workflow_pb2.Workflow | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["workflow", b"workflow"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["workflow", b"workflow"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseWorkflowResponse: _TypeAlias = PauseWorkflowResponse  # noqa: Y015
+
+@_typing.final
+class ResumeWorkflowRequest(_message.Message):
+    """Request of ResumeWorkflow."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKFLOW_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    workflow: _builtins.str
+    """Required. Id or name of the workflow."""
+    reason: _builtins.str
+    """Optional. Why, for the history of the executions that go on. At most 1,024 characters."""
+    request_id: _builtins.str
+    """Optional. Id of this request, as of `PauseWorkflowRequest.request_id`. At most 128 characters."""
+    def __init__(
+        self,
+        *,
+        workflow: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "request_id", b"request_id", "workflow", b"workflow"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeWorkflowRequest: _TypeAlias = ResumeWorkflowRequest  # noqa: Y015
+
+@_typing.final
+class ResumeWorkflowResponse(_message.Message):
+    """Response of ResumeWorkflow."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKFLOW_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def workflow(self) -> _workflow_pb2.Workflow:
+        """The workflow after the request, without its definition."""
+
+    def __init__(
+        self,
+        *,
+        workflow: _workflow_pb2.Workflow | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["workflow", b"workflow"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["workflow", b"workflow"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeWorkflowResponse: _TypeAlias = ResumeWorkflowResponse  # noqa: Y015
+
+@_typing.final
 class ApplyWorkflowsRequest(_message.Message):
     """Request of ApplyWorkflows. Like every request it is at most 4 MiB in all."""
 

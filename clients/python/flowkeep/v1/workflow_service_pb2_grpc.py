@@ -60,6 +60,16 @@ class WorkflowServiceStub:
                 request_serializer=flowkeep_dot_v1_dot_workflow__service__pb2.DeleteWorkflowRequest.SerializeToString,
                 response_deserializer=flowkeep_dot_v1_dot_workflow__service__pb2.DeleteWorkflowResponse.FromString,
                 _registered_method=True)
+        self.PauseWorkflow = channel.unary_unary(
+                '/flowkeep.v1.WorkflowService/PauseWorkflow',
+                request_serializer=flowkeep_dot_v1_dot_workflow__service__pb2.PauseWorkflowRequest.SerializeToString,
+                response_deserializer=flowkeep_dot_v1_dot_workflow__service__pb2.PauseWorkflowResponse.FromString,
+                _registered_method=True)
+        self.ResumeWorkflow = channel.unary_unary(
+                '/flowkeep.v1.WorkflowService/ResumeWorkflow',
+                request_serializer=flowkeep_dot_v1_dot_workflow__service__pb2.ResumeWorkflowRequest.SerializeToString,
+                response_deserializer=flowkeep_dot_v1_dot_workflow__service__pb2.ResumeWorkflowResponse.FromString,
+                _registered_method=True)
         self.ApplyWorkflows = channel.unary_unary(
                 '/flowkeep.v1.WorkflowService/ApplyWorkflows',
                 request_serializer=flowkeep_dot_v1_dot_workflow__service__pb2.ApplyWorkflowsRequest.SerializeToString,
@@ -118,6 +128,32 @@ class WorkflowServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PauseWorkflow(self, request, context):
+        """Pauses a workflow: executions that have not started wait, PENDING, until `ResumeWorkflow`; those that run go on, or
+        are paused too. One that is paused already stays as it is, and with `pause_running` what runs of it is paused now.
+
+        `Execute`, `BatchExecute` and `ForkExecution` answer as always, and what they make waits: it is PENDING, `Cancel`,
+        `Terminate` and `SignalExecution` reach it, and `ExplainExecution` says who paused the workflow. So does what had been
+        accepted and no server had begun, such as what has a start delay. An execution that is retried meanwhile is PAUSED.
+        While it waits no time counts for its timeout, and a start delay runs on. New revisions and deletion leave the pause
+        as it is; a new workflow of the same name has none.
+
+        The answer comes after one commit that holds all of it: every execution either had started by then, or been taken by a
+        server that was about to start it, or waits.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeWorkflow(self, request, context):
+        """Resumes a workflow: what waited starts now, or when its start delay is over, by priority and age as always; and
+        executions that the pause of the workflow has paused go on. Those that somebody paused one by one, or that a breakpoint
+        holds, stay PAUSED. A workflow that is not paused is returned as it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ApplyWorkflows(self, request, context):
         """Makes workflows be as their definitions say: creates those whose name is new, makes a new revision of those whose
         definition differs, and leaves the others as they are. All in one transaction: everything is checked first, and
@@ -171,6 +207,16 @@ def add_WorkflowServiceServicer_to_server(servicer, server):
                     servicer.DeleteWorkflow,
                     request_deserializer=flowkeep_dot_v1_dot_workflow__service__pb2.DeleteWorkflowRequest.FromString,
                     response_serializer=flowkeep_dot_v1_dot_workflow__service__pb2.DeleteWorkflowResponse.SerializeToString,
+            ),
+            'PauseWorkflow': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseWorkflow,
+                    request_deserializer=flowkeep_dot_v1_dot_workflow__service__pb2.PauseWorkflowRequest.FromString,
+                    response_serializer=flowkeep_dot_v1_dot_workflow__service__pb2.PauseWorkflowResponse.SerializeToString,
+            ),
+            'ResumeWorkflow': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeWorkflow,
+                    request_deserializer=flowkeep_dot_v1_dot_workflow__service__pb2.ResumeWorkflowRequest.FromString,
+                    response_serializer=flowkeep_dot_v1_dot_workflow__service__pb2.ResumeWorkflowResponse.SerializeToString,
             ),
             'ApplyWorkflows': grpc.unary_unary_rpc_method_handler(
                     servicer.ApplyWorkflows,
@@ -324,6 +370,60 @@ class WorkflowService:
             '/flowkeep.v1.WorkflowService/DeleteWorkflow',
             flowkeep_dot_v1_dot_workflow__service__pb2.DeleteWorkflowRequest.SerializeToString,
             flowkeep_dot_v1_dot_workflow__service__pb2.DeleteWorkflowResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseWorkflow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/flowkeep.v1.WorkflowService/PauseWorkflow',
+            flowkeep_dot_v1_dot_workflow__service__pb2.PauseWorkflowRequest.SerializeToString,
+            flowkeep_dot_v1_dot_workflow__service__pb2.PauseWorkflowResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeWorkflow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/flowkeep.v1.WorkflowService/ResumeWorkflow',
+            flowkeep_dot_v1_dot_workflow__service__pb2.ResumeWorkflowRequest.SerializeToString,
+            flowkeep_dot_v1_dot_workflow__service__pb2.ResumeWorkflowResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -47,6 +47,24 @@ class WorkflowServiceStub:
     """Deletes a workflow with all its revisions and executions. The name is free at once; the executions are removed in
     the background.
     """
+    PauseWorkflow: _grpc.UnaryUnaryMultiCallable[_workflow_service_pb2.PauseWorkflowRequest, _workflow_service_pb2.PauseWorkflowResponse]
+    """Pauses a workflow: executions that have not started wait, PENDING, until `ResumeWorkflow`; those that run go on, or
+    are paused too. One that is paused already stays as it is, and with `pause_running` what runs of it is paused now.
+
+    `Execute`, `BatchExecute` and `ForkExecution` answer as always, and what they make waits: it is PENDING, `Cancel`,
+    `Terminate` and `SignalExecution` reach it, and `ExplainExecution` says who paused the workflow. So does what had been
+    accepted and no server had begun, such as what has a start delay. An execution that is retried meanwhile is PAUSED.
+    While it waits no time counts for its timeout, and a start delay runs on. New revisions and deletion leave the pause
+    as it is; a new workflow of the same name has none.
+
+    The answer comes after one commit that holds all of it: every execution either had started by then, or been taken by a
+    server that was about to start it, or waits.
+    """
+    ResumeWorkflow: _grpc.UnaryUnaryMultiCallable[_workflow_service_pb2.ResumeWorkflowRequest, _workflow_service_pb2.ResumeWorkflowResponse]
+    """Resumes a workflow: what waited starts now, or when its start delay is over, by priority and age as always; and
+    executions that the pause of the workflow has paused go on. Those that somebody paused one by one, or that a breakpoint
+    holds, stay PAUSED. A workflow that is not paused is returned as it is.
+    """
     ApplyWorkflows: _grpc.UnaryUnaryMultiCallable[_workflow_service_pb2.ApplyWorkflowsRequest, _workflow_service_pb2.ApplyWorkflowsResponse]
     """Makes workflows be as their definitions say: creates those whose name is new, makes a new revision of those whose
     definition differs, and leaves the others as they are. All in one transaction: everything is checked first, and
@@ -78,6 +96,24 @@ class WorkflowServiceAsyncStub(WorkflowServiceStub):
     DeleteWorkflow: _aio.UnaryUnaryMultiCallable[_workflow_service_pb2.DeleteWorkflowRequest, _workflow_service_pb2.DeleteWorkflowResponse]  # type: ignore[assignment]
     """Deletes a workflow with all its revisions and executions. The name is free at once; the executions are removed in
     the background.
+    """
+    PauseWorkflow: _aio.UnaryUnaryMultiCallable[_workflow_service_pb2.PauseWorkflowRequest, _workflow_service_pb2.PauseWorkflowResponse]  # type: ignore[assignment]
+    """Pauses a workflow: executions that have not started wait, PENDING, until `ResumeWorkflow`; those that run go on, or
+    are paused too. One that is paused already stays as it is, and with `pause_running` what runs of it is paused now.
+
+    `Execute`, `BatchExecute` and `ForkExecution` answer as always, and what they make waits: it is PENDING, `Cancel`,
+    `Terminate` and `SignalExecution` reach it, and `ExplainExecution` says who paused the workflow. So does what had been
+    accepted and no server had begun, such as what has a start delay. An execution that is retried meanwhile is PAUSED.
+    While it waits no time counts for its timeout, and a start delay runs on. New revisions and deletion leave the pause
+    as it is; a new workflow of the same name has none.
+
+    The answer comes after one commit that holds all of it: every execution either had started by then, or been taken by a
+    server that was about to start it, or waits.
+    """
+    ResumeWorkflow: _aio.UnaryUnaryMultiCallable[_workflow_service_pb2.ResumeWorkflowRequest, _workflow_service_pb2.ResumeWorkflowResponse]  # type: ignore[assignment]
+    """Resumes a workflow: what waited starts now, or when its start delay is over, by priority and age as always; and
+    executions that the pause of the workflow has paused go on. Those that somebody paused one by one, or that a breakpoint
+    holds, stay PAUSED. A workflow that is not paused is returned as it is.
     """
     ApplyWorkflows: _aio.UnaryUnaryMultiCallable[_workflow_service_pb2.ApplyWorkflowsRequest, _workflow_service_pb2.ApplyWorkflowsResponse]  # type: ignore[assignment]
     """Makes workflows be as their definitions say: creates those whose name is new, makes a new revision of those whose
@@ -137,6 +173,36 @@ class WorkflowServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_workflow_service_pb2.DeleteWorkflowResponse, _abc.Awaitable[_workflow_service_pb2.DeleteWorkflowResponse]]:
         """Deletes a workflow with all its revisions and executions. The name is free at once; the executions are removed in
         the background.
+        """
+
+    @_abc_1.abstractmethod
+    def PauseWorkflow(
+        self,
+        request: _workflow_service_pb2.PauseWorkflowRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_workflow_service_pb2.PauseWorkflowResponse, _abc.Awaitable[_workflow_service_pb2.PauseWorkflowResponse]]:
+        """Pauses a workflow: executions that have not started wait, PENDING, until `ResumeWorkflow`; those that run go on, or
+        are paused too. One that is paused already stays as it is, and with `pause_running` what runs of it is paused now.
+
+        `Execute`, `BatchExecute` and `ForkExecution` answer as always, and what they make waits: it is PENDING, `Cancel`,
+        `Terminate` and `SignalExecution` reach it, and `ExplainExecution` says who paused the workflow. So does what had been
+        accepted and no server had begun, such as what has a start delay. An execution that is retried meanwhile is PAUSED.
+        While it waits no time counts for its timeout, and a start delay runs on. New revisions and deletion leave the pause
+        as it is; a new workflow of the same name has none.
+
+        The answer comes after one commit that holds all of it: every execution either had started by then, or been taken by a
+        server that was about to start it, or waits.
+        """
+
+    @_abc_1.abstractmethod
+    def ResumeWorkflow(
+        self,
+        request: _workflow_service_pb2.ResumeWorkflowRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_workflow_service_pb2.ResumeWorkflowResponse, _abc.Awaitable[_workflow_service_pb2.ResumeWorkflowResponse]]:
+        """Resumes a workflow: what waited starts now, or when its start delay is over, by priority and age as always; and
+        executions that the pause of the workflow has paused go on. Those that somebody paused one by one, or that a breakpoint
+        holds, stay PAUSED. A workflow that is not paused is returned as it is.
         """
 
     @_abc_1.abstractmethod

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file flowkeep/v1/explanation.proto.
  */
 export const file_flowkeep_v1_explanation: GenFile = /*@__PURE__*/
-  fileDesc("Ch1mbG93a2VlcC92MS9leHBsYW5hdGlvbi5wcm90bxILZmxvd2tlZXAudjEiOQoXRXhwbGFpbkV4ZWN1dGlvblJlcXVlc3QSHgoMZXhlY3V0aW9uX2lkGAEgASgJQgi6SAVyA7ABASKzAQoYRXhwbGFpbkV4ZWN1dGlvblJlc3BvbnNlEikKCWV4ZWN1dGlvbhgBIAEoCzIWLmZsb3drZWVwLnYxLkV4ZWN1dGlvbhIoCglvYnN0YWNsZXMYAiADKAsyFS5mbG93a2VlcC52MS5PYnN0YWNsZRIrCgVzdGVwcxgDIAMoCzIcLmZsb3drZWVwLnYxLlN0ZXBFeHBsYW5hdGlvbhIVCg1zdGVwc19vbWl0dGVkGAQgASgIIp4BCg9TdGVwRXhwbGFuYXRpb24SDAoEcGF0aBgBIAEoCRIvCgVzdGF0ZRgCIAEoDjIgLmZsb3drZWVwLnYxLlN0ZXBFeGVjdXRpb24uU3RhdGUSEQoJaXRlcmF0aW9uGAMgASgFEg8KB2F0dGVtcHQYBCABKAUSKAoJb2JzdGFjbGVzGAUgAygLMhUuZmxvd2tlZXAudjEuT2JzdGFjbGUiTwoTRXhwbGFpblF1ZXVlUmVxdWVzdBIcCgh3b3JrZmxvdxgBIAEoCUIKukgHcgUQARiAARIaCglwYWdlX3NpemUYAiABKAVCB7pIBBoCKAAijgEKFEV4cGxhaW5RdWV1ZVJlc3BvbnNlEjAKCmV4ZWN1dGlvbnMYASADKAsyHC5mbG93a2VlcC52MS5RdWV1ZWRFeGVjdXRpb24SGgoSZXhlY3V0aW9uc19vbWl0dGVkGAIgASgIEigKCW9ic3RhY2xlcxgDIAMoCzIVLmZsb3drZWVwLnYxLk9ic3RhY2xlImYKD1F1ZXVlZEV4ZWN1dGlvbhIpCglleGVjdXRpb24YASABKAsyFi5mbG93a2VlcC52MS5FeGVjdXRpb24SKAoJb2JzdGFjbGVzGAIgAygLMhUuZmxvd2tlZXAudjEuT2JzdGFjbGUiwQgKCE9ic3RhY2xlEhAKCHNlbnRlbmNlGAEgASgJEi4KCnN0YXJ0X3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIrCgVlbmRlZBgKIAEoCzIaLmZsb3drZWVwLnYxLkVuZGVkT2JzdGFjbGVIABItCgZwYXVzZWQYCyABKAsyGy5mbG93a2VlcC52MS5QYXVzZWRPYnN0YWNsZUgAEi0KBmVuZGluZxgMIAEoCzIbLmZsb3drZWVwLnYxLkVuZGluZ09ic3RhY2xlSAASNgoLc3RhcnRfZGVsYXkYDSABKAsyHy5mbG93a2VlcC52MS5TdGFydERlbGF5T2JzdGFjbGVIABIrCgVxdWV1ZRgOIAEoCzIaLmZsb3drZWVwLnYxLlF1ZXVlT2JzdGFjbGVIABItCgZwYXJrZWQYDyABKAsyGy5mbG93a2VlcC52MS5QYXJrZWRPYnN0YWNsZUgAEi0KBmRyaXZlbhgQIAEoCzIbLmZsb3drZWVwLnYxLkRyaXZlbk9ic3RhY2xlSAASLwoHc3RvcHBlZBgRIAEoCzIcLmZsb3drZWVwLnYxLlN0b3BwZWRPYnN0YWNsZUgAEi8KB3NlcnZlcnMYEiABKAsyHC5mbG93a2VlcC52MS5TZXJ2ZXJzT2JzdGFjbGVIABIrCgVlbXB0eRgTIAEoCzIaLmZsb3drZWVwLnYxLkVtcHR5T2JzdGFjbGVIABI5CgxwcmVkZWNlc3NvcnMYHiABKAsyIS5mbG93a2VlcC52MS5QcmVkZWNlc3NvcnNPYnN0YWNsZUgAEjMKCWV4ZWN1dGlvbhgfIAEoCzIeLmZsb3drZWVwLnYxLkV4ZWN1dGlvbk9ic3RhY2xlSAASNwoPcnVubmluZ19hdHRlbXB0GCAgASgLMhwuZmxvd2tlZXAudjEuQXR0ZW1wdE9ic3RhY2xlSAASJwoFdGltZXIYISABKAsyFi5mbG93a2VlcC52MS5UaW1lcldhaXRIABIrCgVyZXRyeRgiIAEoCzIaLmZsb3drZWVwLnYxLlJldHJ5T2JzdGFjbGVIABIpCgRzbG90GCMgASgLMhkuZmxvd2tlZXAudjEuU2xvdE9ic3RhY2xlSAASLQoGd29ya2VyGCQgASgLMhsuZmxvd2tlZXAudjEuV29ya2VyT2JzdGFjbGVIABIpCgR0YXNrGCUgASgLMhkuZmxvd2tlZXAudjEuVGFza09ic3RhY2xlSAASKQoGc2lnbmFsGCYgASgLMhcuZmxvd2tlZXAudjEuU2lnbmFsV2FpdEgAEjEKCmJyZWFrcG9pbnQYJyABKAsyGy5mbG93a2VlcC52MS5CcmVha3BvaW50V2FpdEgAQgYKBGtpbmQiPAoNRW5kZWRPYnN0YWNsZRIrCgVzdGF0ZRgBIAEoDjIcLmZsb3drZWVwLnYxLkV4ZWN1dGlvbi5TdGF0ZSJWCg5QYXVzZWRPYnN0YWNsZRIRCglwYXVzZWRfYnkYASABKAkSDgoGcmVhc29uGAIgASgJEgwKBGhhcmQYAyABKAgSEwoLZW5kX3B1dF9vZmYYBCABKAgiVAoORW5kaW5nT2JzdGFjbGUSKwoFc3RhdGUYASABKA4yHC5mbG93a2VlcC52MS5FeGVjdXRpb24uU3RhdGUSFQoNc3RlcHNfaW5fd29yaxgCIAEoBSIUChJTdGFydERlbGF5T2JzdGFjbGUiLwoNUXVldWVPYnN0YWNsZRIOCgZiZWZvcmUYASABKAUSDgoGZGVhdGhzGAIgASgFIg8KDUVtcHR5T2JzdGFjbGUidAoPU2VydmVyc09ic3RhY2xlEg8KB3NlcnZlcnMYASABKAUSFAoMYXNrZWRfc2VydmVyGAIgASgJEhAKCGhhc19yb29tGAMgASgIEhgKEGhhc19yb29tX2Zvcl9vcmcYBCABKAgSDgoGZHJpdmVuGAUgASgFIhAKDlBhcmtlZE9ic3RhY2xlIiAKDkRyaXZlbk9ic3RhY2xlEg4KBnNlcnZlchgBIAEoCSIhCg9TdG9wcGVkT2JzdGFjbGUSDgoGc2VydmVyGAEgASgJIjQKFFByZWRlY2Vzc29yc09ic3RhY2xlEg0KBXBhdGhzGAEgAygJEg0KBWNvdW50GAIgASgFIhMKEUV4ZWN1dGlvbk9ic3RhY2xlImIKD0F0dGVtcHRPYnN0YWNsZRIPCgdhdHRlbXB0GAEgASgFEg4KBndvcmtlchgCIAEoCRIYChBwcm9ncmVzc19wZXJjZW50GAMgASgFEhQKDHRvbGRfdG9fc3RvcBgEIAEoCCI2Cg1SZXRyeU9ic3RhY2xlEg8KB2F0dGVtcHQYASABKAUSFAoMZmFpbHVyZV9jb2RlGAIgASgJImEKDFNsb3RPYnN0YWNsZRIQCghyZXNvdXJjZRgBIAEoCRIoCgdob2xkZXJzGAIgAygLMhcuZmxvd2tlZXAudjEuU2xvdEhvbGRlchIVCg1vdGhlcl9ob2xkZXJzGAMgASgFIjAKClNsb3RIb2xkZXISFAoMZXhlY3V0aW9uX2lkGAEgASgJEgwKBHBhdGgYAiABKAkiYQoOV29ya2VyT2JzdGFjbGUSJQoEd2FpdBgBIAEoCzIXLmZsb3drZWVwLnYxLldvcmtlcldhaXQSDwoHd29ya2VycxgCIAEoBRIXCg9maXR0aW5nX3dvcmtlcnMYAyABKAUieQoMVGFza09ic3RhY2xlEiMKBHdhaXQYASABKAsyFS5mbG93a2VlcC52MS5UYXNrV2FpdBINCgV0aXRsZRgCIAEoCRIRCglhc3NpZ25lZXMYAyADKAkSDgoGZ3JvdXBzGAQgAygJEhIKCmNsYWltZWRfYnkYBSABKAlCMgoPZGV2LmZsb3drZWVwLnYxUAFaHWZsb3drZWVwLmRldi9nby92MTtmbG93a2VlcHYxYgZwcm90bzM", [file_flowkeep_v1_execution, file_google_protobuf_timestamp]);
+  fileDesc("Ch1mbG93a2VlcC92MS9leHBsYW5hdGlvbi5wcm90bxILZmxvd2tlZXAudjEiOQoXRXhwbGFpbkV4ZWN1dGlvblJlcXVlc3QSHgoMZXhlY3V0aW9uX2lkGAEgASgJQgi6SAVyA7ABASKzAQoYRXhwbGFpbkV4ZWN1dGlvblJlc3BvbnNlEikKCWV4ZWN1dGlvbhgBIAEoCzIWLmZsb3drZWVwLnYxLkV4ZWN1dGlvbhIoCglvYnN0YWNsZXMYAiADKAsyFS5mbG93a2VlcC52MS5PYnN0YWNsZRIrCgVzdGVwcxgDIAMoCzIcLmZsb3drZWVwLnYxLlN0ZXBFeHBsYW5hdGlvbhIVCg1zdGVwc19vbWl0dGVkGAQgASgIIp4BCg9TdGVwRXhwbGFuYXRpb24SDAoEcGF0aBgBIAEoCRIvCgVzdGF0ZRgCIAEoDjIgLmZsb3drZWVwLnYxLlN0ZXBFeGVjdXRpb24uU3RhdGUSEQoJaXRlcmF0aW9uGAMgASgFEg8KB2F0dGVtcHQYBCABKAUSKAoJb2JzdGFjbGVzGAUgAygLMhUuZmxvd2tlZXAudjEuT2JzdGFjbGUiTwoTRXhwbGFpblF1ZXVlUmVxdWVzdBIcCgh3b3JrZmxvdxgBIAEoCUIKukgHcgUQARiAARIaCglwYWdlX3NpemUYAiABKAVCB7pIBBoCKAAijgEKFEV4cGxhaW5RdWV1ZVJlc3BvbnNlEjAKCmV4ZWN1dGlvbnMYASADKAsyHC5mbG93a2VlcC52MS5RdWV1ZWRFeGVjdXRpb24SGgoSZXhlY3V0aW9uc19vbWl0dGVkGAIgASgIEigKCW9ic3RhY2xlcxgDIAMoCzIVLmZsb3drZWVwLnYxLk9ic3RhY2xlImYKD1F1ZXVlZEV4ZWN1dGlvbhIpCglleGVjdXRpb24YASABKAsyFi5mbG93a2VlcC52MS5FeGVjdXRpb24SKAoJb2JzdGFjbGVzGAIgAygLMhUuZmxvd2tlZXAudjEuT2JzdGFjbGUigQkKCE9ic3RhY2xlEhAKCHNlbnRlbmNlGAEgASgJEi4KCnN0YXJ0X3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIrCgVlbmRlZBgKIAEoCzIaLmZsb3drZWVwLnYxLkVuZGVkT2JzdGFjbGVIABItCgZwYXVzZWQYCyABKAsyGy5mbG93a2VlcC52MS5QYXVzZWRPYnN0YWNsZUgAEi0KBmVuZGluZxgMIAEoCzIbLmZsb3drZWVwLnYxLkVuZGluZ09ic3RhY2xlSAASNgoLc3RhcnRfZGVsYXkYDSABKAsyHy5mbG93a2VlcC52MS5TdGFydERlbGF5T2JzdGFjbGVIABIrCgVxdWV1ZRgOIAEoCzIaLmZsb3drZWVwLnYxLlF1ZXVlT2JzdGFjbGVIABItCgZwYXJrZWQYDyABKAsyGy5mbG93a2VlcC52MS5QYXJrZWRPYnN0YWNsZUgAEi0KBmRyaXZlbhgQIAEoCzIbLmZsb3drZWVwLnYxLkRyaXZlbk9ic3RhY2xlSAASLwoHc3RvcHBlZBgRIAEoCzIcLmZsb3drZWVwLnYxLlN0b3BwZWRPYnN0YWNsZUgAEi8KB3NlcnZlcnMYEiABKAsyHC5mbG93a2VlcC52MS5TZXJ2ZXJzT2JzdGFjbGVIABIrCgVlbXB0eRgTIAEoCzIaLmZsb3drZWVwLnYxLkVtcHR5T2JzdGFjbGVIABI+Cg93b3JrZmxvd19wYXVzZWQYFSABKAsyIy5mbG93a2VlcC52MS5Xb3JrZmxvd1BhdXNlZE9ic3RhY2xlSAASOQoMcHJlZGVjZXNzb3JzGB4gASgLMiEuZmxvd2tlZXAudjEuUHJlZGVjZXNzb3JzT2JzdGFjbGVIABIzCglleGVjdXRpb24YHyABKAsyHi5mbG93a2VlcC52MS5FeGVjdXRpb25PYnN0YWNsZUgAEjcKD3J1bm5pbmdfYXR0ZW1wdBggIAEoCzIcLmZsb3drZWVwLnYxLkF0dGVtcHRPYnN0YWNsZUgAEicKBXRpbWVyGCEgASgLMhYuZmxvd2tlZXAudjEuVGltZXJXYWl0SAASKwoFcmV0cnkYIiABKAsyGi5mbG93a2VlcC52MS5SZXRyeU9ic3RhY2xlSAASKQoEc2xvdBgjIAEoCzIZLmZsb3drZWVwLnYxLlNsb3RPYnN0YWNsZUgAEi0KBndvcmtlchgkIAEoCzIbLmZsb3drZWVwLnYxLldvcmtlck9ic3RhY2xlSAASKQoEdGFzaxglIAEoCzIZLmZsb3drZWVwLnYxLlRhc2tPYnN0YWNsZUgAEikKBnNpZ25hbBgmIAEoCzIXLmZsb3drZWVwLnYxLlNpZ25hbFdhaXRIABIxCgpicmVha3BvaW50GCcgASgLMhsuZmxvd2tlZXAudjEuQnJlYWtwb2ludFdhaXRIAEIGCgRraW5kIjwKDUVuZGVkT2JzdGFjbGUSKwoFc3RhdGUYASABKA4yHC5mbG93a2VlcC52MS5FeGVjdXRpb24uU3RhdGUicQoOUGF1c2VkT2JzdGFjbGUSEQoJcGF1c2VkX2J5GAEgASgJEg4KBnJlYXNvbhgCIAEoCRIMCgRoYXJkGAMgASgIEhMKC2VuZF9wdXRfb2ZmGAQgASgIEhkKEXdvcmtmbG93X3BhdXNlX2lkGAUgASgJIl8KFldvcmtmbG93UGF1c2VkT2JzdGFjbGUSEAoId29ya2Zsb3cYASABKAkSEAoIcGF1c2VfaWQYAiABKAkSEQoJcGF1c2VkX2J5GAMgASgJEg4KBnJlYXNvbhgEIAEoCSJUCg5FbmRpbmdPYnN0YWNsZRIrCgVzdGF0ZRgBIAEoDjIcLmZsb3drZWVwLnYxLkV4ZWN1dGlvbi5TdGF0ZRIVCg1zdGVwc19pbl93b3JrGAIgASgFIhQKElN0YXJ0RGVsYXlPYnN0YWNsZSIvCg1RdWV1ZU9ic3RhY2xlEg4KBmJlZm9yZRgBIAEoBRIOCgZkZWF0aHMYAiABKAUiDwoNRW1wdHlPYnN0YWNsZSJ0Cg9TZXJ2ZXJzT2JzdGFjbGUSDwoHc2VydmVycxgBIAEoBRIUCgxhc2tlZF9zZXJ2ZXIYAiABKAkSEAoIaGFzX3Jvb20YAyABKAgSGAoQaGFzX3Jvb21fZm9yX29yZxgEIAEoCBIOCgZkcml2ZW4YBSABKAUiEAoOUGFya2VkT2JzdGFjbGUiIAoORHJpdmVuT2JzdGFjbGUSDgoGc2VydmVyGAEgASgJIiEKD1N0b3BwZWRPYnN0YWNsZRIOCgZzZXJ2ZXIYASABKAkiNAoUUHJlZGVjZXNzb3JzT2JzdGFjbGUSDQoFcGF0aHMYASADKAkSDQoFY291bnQYAiABKAUiEwoRRXhlY3V0aW9uT2JzdGFjbGUiYgoPQXR0ZW1wdE9ic3RhY2xlEg8KB2F0dGVtcHQYASABKAUSDgoGd29ya2VyGAIgASgJEhgKEHByb2dyZXNzX3BlcmNlbnQYAyABKAUSFAoMdG9sZF90b19zdG9wGAQgASgIIjYKDVJldHJ5T2JzdGFjbGUSDwoHYXR0ZW1wdBgBIAEoBRIUCgxmYWlsdXJlX2NvZGUYAiABKAkiYQoMU2xvdE9ic3RhY2xlEhAKCHJlc291cmNlGAEgASgJEigKB2hvbGRlcnMYAiADKAsyFy5mbG93a2VlcC52MS5TbG90SG9sZGVyEhUKDW90aGVyX2hvbGRlcnMYAyABKAUiMAoKU2xvdEhvbGRlchIUCgxleGVjdXRpb25faWQYASABKAkSDAoEcGF0aBgCIAEoCSJhCg5Xb3JrZXJPYnN0YWNsZRIlCgR3YWl0GAEgASgLMhcuZmxvd2tlZXAudjEuV29ya2VyV2FpdBIPCgd3b3JrZXJzGAIgASgFEhcKD2ZpdHRpbmdfd29ya2VycxgDIAEoBSJ5CgxUYXNrT2JzdGFjbGUSIwoEd2FpdBgBIAEoCzIVLmZsb3drZWVwLnYxLlRhc2tXYWl0Eg0KBXRpdGxlGAIgASgJEhEKCWFzc2lnbmVlcxgDIAMoCRIOCgZncm91cHMYBCADKAkSEgoKY2xhaW1lZF9ieRgFIAEoCUIyCg9kZXYuZmxvd2tlZXAudjFQAVodZmxvd2tlZXAuZGV2L2dvL3YxO2Zsb3drZWVwdjFiBnByb3RvMw", [file_flowkeep_v1_execution, file_google_protobuf_timestamp]);
 
 /**
  * Request of ExplainExecution.
@@ -337,6 +337,14 @@ export type Obstacle = Message<"flowkeep.v1.Obstacle"> & {
     case: "empty";
   } | {
     /**
+     * Output only. Its whole workflow is paused, and it waits for the resume of that before it starts.
+     *
+     * @generated from field: flowkeep.v1.WorkflowPausedObstacle workflow_paused = 21;
+     */
+    value: WorkflowPausedObstacle;
+    case: "workflowPaused";
+  } | {
+    /**
      * Output only. Of a step: steps before it have not ended.
      *
      * @generated from field: flowkeep.v1.PredecessorsObstacle predecessors = 30;
@@ -479,6 +487,13 @@ export type PausedObstacle = Message<"flowkeep.v1.PausedObstacle"> & {
    * @generated from field: bool end_put_off = 4;
    */
   endPutOff: boolean;
+
+  /**
+   * Output only. Id of the pause of the whole workflow that paused it; empty where something else did.
+   *
+   * @generated from field: string workflow_pause_id = 5;
+   */
+  workflowPauseId: string;
 };
 
 /**
@@ -487,6 +502,48 @@ export type PausedObstacle = Message<"flowkeep.v1.PausedObstacle"> & {
  */
 export const PausedObstacleSchema: GenMessage<PausedObstacle> = /*@__PURE__*/
   messageDesc(file_flowkeep_v1_explanation, 8);
+
+/**
+ * The whole workflow is paused.
+ *
+ * @generated from message flowkeep.v1.WorkflowPausedObstacle
+ */
+export type WorkflowPausedObstacle = Message<"flowkeep.v1.WorkflowPausedObstacle"> & {
+  /**
+   * Output only. Name of the workflow.
+   *
+   * @generated from field: string workflow = 1;
+   */
+  workflow: string;
+
+  /**
+   * Output only. Id of the pause.
+   *
+   * @generated from field: string pause_id = 2;
+   */
+  pauseId: string;
+
+  /**
+   * Output only. The subject that paused it.
+   *
+   * @generated from field: string paused_by = 3;
+   */
+  pausedBy: string;
+
+  /**
+   * Output only. Why, as it was said.
+   *
+   * @generated from field: string reason = 4;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message flowkeep.v1.WorkflowPausedObstacle.
+ * Use `create(WorkflowPausedObstacleSchema)` to create a new message.
+ */
+export const WorkflowPausedObstacleSchema: GenMessage<WorkflowPausedObstacle> = /*@__PURE__*/
+  messageDesc(file_flowkeep_v1_explanation, 9);
 
 /**
  * The end is decided.
@@ -514,7 +571,7 @@ export type EndingObstacle = Message<"flowkeep.v1.EndingObstacle"> & {
  * Use `create(EndingObstacleSchema)` to create a new message.
  */
 export const EndingObstacleSchema: GenMessage<EndingObstacle> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_explanation, 9);
+  messageDesc(file_flowkeep_v1_explanation, 10);
 
 /**
  * The start was put off.
@@ -529,7 +586,7 @@ export type StartDelayObstacle = Message<"flowkeep.v1.StartDelayObstacle"> & {
  * Use `create(StartDelayObstacleSchema)` to create a new message.
  */
 export const StartDelayObstacleSchema: GenMessage<StartDelayObstacle> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_explanation, 10);
+  messageDesc(file_flowkeep_v1_explanation, 11);
 
 /**
  * The wait for a server with room.
@@ -558,7 +615,7 @@ export type QueueObstacle = Message<"flowkeep.v1.QueueObstacle"> & {
  * Use `create(QueueObstacleSchema)` to create a new message.
  */
 export const QueueObstacleSchema: GenMessage<QueueObstacle> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_explanation, 11);
+  messageDesc(file_flowkeep_v1_explanation, 12);
 
 /**
  * Nothing waits.
@@ -573,7 +630,7 @@ export type EmptyObstacle = Message<"flowkeep.v1.EmptyObstacle"> & {
  * Use `create(EmptyObstacleSchema)` to create a new message.
  */
 export const EmptyObstacleSchema: GenMessage<EmptyObstacle> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_explanation, 12);
+  messageDesc(file_flowkeep_v1_explanation, 13);
 
 /**
  * The servers that could take what waits.
@@ -622,7 +679,7 @@ export type ServersObstacle = Message<"flowkeep.v1.ServersObstacle"> & {
  * Use `create(ServersObstacleSchema)` to create a new message.
  */
 export const ServersObstacleSchema: GenMessage<ServersObstacle> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_explanation, 13);
+  messageDesc(file_flowkeep_v1_explanation, 14);
 
 /**
  * Nobody holds the execution, and nobody needs to.
@@ -637,7 +694,7 @@ export type ParkedObstacle = Message<"flowkeep.v1.ParkedObstacle"> & {
  * Use `create(ParkedObstacleSchema)` to create a new message.
  */
 export const ParkedObstacleSchema: GenMessage<ParkedObstacle> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_explanation, 14);
+  messageDesc(file_flowkeep_v1_explanation, 15);
 
 /**
  * A server drives the execution.
@@ -658,7 +715,7 @@ export type DrivenObstacle = Message<"flowkeep.v1.DrivenObstacle"> & {
  * Use `create(DrivenObstacleSchema)` to create a new message.
  */
 export const DrivenObstacleSchema: GenMessage<DrivenObstacle> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_explanation, 15);
+  messageDesc(file_flowkeep_v1_explanation, 16);
 
 /**
  * The server that drove the execution is gone; its lease ended at `start_time`, if that is known.
@@ -679,7 +736,7 @@ export type StoppedObstacle = Message<"flowkeep.v1.StoppedObstacle"> & {
  * Use `create(StoppedObstacleSchema)` to create a new message.
  */
 export const StoppedObstacleSchema: GenMessage<StoppedObstacle> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_explanation, 16);
+  messageDesc(file_flowkeep_v1_explanation, 17);
 
 /**
  * Steps before this one have not ended.
@@ -707,7 +764,7 @@ export type PredecessorsObstacle = Message<"flowkeep.v1.PredecessorsObstacle"> &
  * Use `create(PredecessorsObstacleSchema)` to create a new message.
  */
 export const PredecessorsObstacleSchema: GenMessage<PredecessorsObstacle> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_explanation, 17);
+  messageDesc(file_flowkeep_v1_explanation, 18);
 
 /**
  * What holds the execution holds the step.
@@ -722,7 +779,7 @@ export type ExecutionObstacle = Message<"flowkeep.v1.ExecutionObstacle"> & {
  * Use `create(ExecutionObstacleSchema)` to create a new message.
  */
 export const ExecutionObstacleSchema: GenMessage<ExecutionObstacle> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_explanation, 18);
+  messageDesc(file_flowkeep_v1_explanation, 19);
 
 /**
  * An attempt runs.
@@ -764,7 +821,7 @@ export type AttemptObstacle = Message<"flowkeep.v1.AttemptObstacle"> & {
  * Use `create(AttemptObstacleSchema)` to create a new message.
  */
 export const AttemptObstacleSchema: GenMessage<AttemptObstacle> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_explanation, 19);
+  messageDesc(file_flowkeep_v1_explanation, 20);
 
 /**
  * The pause before the next attempt.
@@ -792,7 +849,7 @@ export type RetryObstacle = Message<"flowkeep.v1.RetryObstacle"> & {
  * Use `create(RetryObstacleSchema)` to create a new message.
  */
 export const RetryObstacleSchema: GenMessage<RetryObstacle> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_explanation, 20);
+  messageDesc(file_flowkeep_v1_explanation, 21);
 
 /**
  * The wait for something that there is only so much of.
@@ -828,7 +885,7 @@ export type SlotObstacle = Message<"flowkeep.v1.SlotObstacle"> & {
  * Use `create(SlotObstacleSchema)` to create a new message.
  */
 export const SlotObstacleSchema: GenMessage<SlotObstacle> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_explanation, 21);
+  messageDesc(file_flowkeep_v1_explanation, 22);
 
 /**
  * A step that holds something.
@@ -856,7 +913,7 @@ export type SlotHolder = Message<"flowkeep.v1.SlotHolder"> & {
  * Use `create(SlotHolderSchema)` to create a new message.
  */
 export const SlotHolderSchema: GenMessage<SlotHolder> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_explanation, 22);
+  messageDesc(file_flowkeep_v1_explanation, 23);
 
 /**
  * The wait for a server or worker that has a handler.
@@ -891,7 +948,7 @@ export type WorkerObstacle = Message<"flowkeep.v1.WorkerObstacle"> & {
  * Use `create(WorkerObstacleSchema)` to create a new message.
  */
 export const WorkerObstacleSchema: GenMessage<WorkerObstacle> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_explanation, 23);
+  messageDesc(file_flowkeep_v1_explanation, 24);
 
 /**
  * The wait for a person.
@@ -940,5 +997,5 @@ export type TaskObstacle = Message<"flowkeep.v1.TaskObstacle"> & {
  * Use `create(TaskObstacleSchema)` to create a new message.
  */
 export const TaskObstacleSchema: GenMessage<TaskObstacle> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_explanation, 24);
+  messageDesc(file_flowkeep_v1_explanation, 25);
 

@@ -12,7 +12,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file flowkeep/v1/workflow.proto.
  */
 export const file_flowkeep_v1_workflow: GenFile = /*@__PURE__*/
-  fileDesc("ChpmbG93a2VlcC92MS93b3JrZmxvdy5wcm90bxILZmxvd2tlZXAudjEijAIKCFdvcmtmbG93EhMKC3dvcmtmbG93X2lkGAEgASgJEgwKBG5hbWUYAiABKAkSEAoIcmV2aXNpb24YAyABKAUSDAoEZXRhZxgEIAEoCRIzCgpkZWZpbml0aW9uGAUgASgLMh8uZmxvd2tlZXAudjEuV29ya2Zsb3dEZWZpbml0aW9uEi8KC2NyZWF0ZV90aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgt1cGRhdGVfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEgoKdXBkYXRlZF9ieRgIIAEoCRISCgp1bnJlYWRhYmxlGAkgAygJIr4FChJXb3JrZmxvd0RlZmluaXRpb24SNAoEbmFtZRgBIAEoCUImukgjciEYgAEyHF4oW0EtWmEtel1bQS1aYS16MC05Ll8tXSopPyQSHQoLZGVzY3JpcHRpb24YAiABKAlCCLpIBXIDGIAgEjEKCG9yZGVyaW5nGAMgASgOMhUuZmxvd2tlZXAudjEuT3JkZXJpbmdCCLpIBYIBAhABEisKBXN0ZXBzGAQgAygLMhEuZmxvd2tlZXAudjEuU3RlcEIJukgGkgEDEPQDEjwKB3RpbWVvdXQYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CELpIDaoBCiIGCICGsJYBKgASIQoEdGFncxgGIAMoCUITukgQkgENECAYASIHcgUQARiAARJVCgZsYWJlbHMYByADKAsyKy5mbG93a2VlcC52MS5Xb3JrZmxvd0RlZmluaXRpb24uTGFiZWxzRW50cnlCGLpIFZoBEhAgIgdyBRABGIABKgVyAxiACBItCgxpbnB1dF9zY2hlbWEYCCABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EiwKEGRlZmF1bHRfcHJpb3JpdHkYCSABKAVCErpIDxoNGGQonP//////////ARIqChltYXhfY29uY3VycmVudF9leGVjdXRpb25zGAogASgFQge6SAQaAigAEi4KB2J1ZGdldHMYCyADKAsyEy5mbG93a2VlcC52MS5CdWRnZXRCCLpIBZIBAhAIEiYKBm91dHB1dBgMIAEoCzIWLmdvb2dsZS5wcm90b2J1Zi5WYWx1ZRIrCgZ3b3JrZXIYDSABKAsyGy5mbG93a2VlcC52MS5Xb3JrZXJTZWxlY3RvchotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBItwBCg5Xb3JrZXJTZWxlY3RvchJQCgZsYWJlbHMYASADKAsyJy5mbG93a2VlcC52MS5Xb3JrZXJTZWxlY3Rvci5MYWJlbHNFbnRyeUIXukgUmgEREAgiBnIEEAEYQCoFcgMYgAESIgoIdmVyc2lvbnMYAiADKAlCELpIDZIBChAIIgZyBBABGEASJQoEcmFtcBgDIAEoCzIXLmZsb3drZWVwLnYxLldvcmtlclJhbXAaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJdCgpXb3JrZXJSYW1wEiIKCHZlcnNpb25zGAEgAygJQhC6SA2SAQoQCCIGcgQQARhAEh8KB3BlcmNlbnQYAiABKAVCCbpIBhoEGGQoAEgAiAEBQgoKCF9wZXJjZW50Ir0ICgRTdGVwEjAKAmlkGAEgASgJQiS6SCFyHxhAMhteKFtBLVphLXpfXVtBLVphLXowLTlfXSopPyQSHgoMZGlzcGxheV9uYW1lGAIgASgJQgi6SAVyAxiAAhIbCgdoYW5kbGVyGAMgASgJQgi6SAVyAxiAAUgAEigKCGZvcl9lYWNoGA4gASgLMhQuZmxvd2tlZXAudjEuRm9yRWFjaEgAEicKBnBhcmFtcxgEIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSIwoKZGVwZW5kc19vbhgFIAMoCUIPukgMkgEJEPQDIgRyAhhAEhsKCWNvbmRpdGlvbhgGIAEoCUIIukgFcgMYgCASPAoHdGltZW91dBgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIQukgNqgEKIgYIgIawlgEqABIuCgxyZXRyeV9wb2xpY3kYCCABKAsyGC5mbG93a2VlcC52MS5SZXRyeVBvbGljeRI1Cghvbl9lcnJvchgJIAEoDjIZLmZsb3drZWVwLnYxLlN0ZXAuT25FcnJvckIIukgFggECEAESYAoGYXNzaWduGAogAygLMh0uZmxvd2tlZXAudjEuU3RlcC5Bc3NpZ25FbnRyeUIxukgumgErEEAiHnIcGEAyGF5bQS1aYS16X11bQS1aYS16MC05X10qJCoHcgUQARiAIBIuCgxxdWFsaXR5X2dhdGUYCyABKAsyGC5mbG93a2VlcC52MS5RdWFsaXR5R2F0ZRIvCgxjb21wZW5zYXRpb24YDCABKAsyGS5mbG93a2VlcC52MS5Db21wZW5zYXRpb24SJwoFY2FjaGUYDSABKAsyGC5mbG93a2VlcC52MS5DYWNoZVBvbGljeRI2CghkZWxpdmVyeRgPIAEoDjIaLmZsb3drZWVwLnYxLlN0ZXAuRGVsaXZlcnlCCLpIBYIBAhABEkIKDXRvdGFsX3RpbWVvdXQYECABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CELpIDaoBCiIGCICGsJYBKgASKwoGd29ya2VyGBEgASgLMhsuZmxvd2tlZXAudjEuV29ya2VyU2VsZWN0b3IaLQoLQXNzaWduRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJhCgdPbkVycm9yEhgKFE9OX0VSUk9SX1VOU1BFQ0lGSUVEEAASEQoNT05fRVJST1JfU1RPUBABEhUKEU9OX0VSUk9SX0NPTlRJTlVFEAISEgoOT05fRVJST1JfUkVUUlkQAyJbCghEZWxpdmVyeRIYChRERUxJVkVSWV9VTlNQRUNJRklFRBAAEhoKFkRFTElWRVJZX0FUX0xFQVNUX09OQ0UQARIZChVERUxJVkVSWV9BVF9NT1NUX09OQ0UQAkIICgZhY3Rpb24i2wMKC1JldHJ5UG9saWN5EiAKDG1heF9hdHRlbXB0cxgBIAEoBUIKukgHGgUY6AcoABJJChBpbml0aWFsX2ludGVydmFsGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQhS6SBGqAQ4iBQiA54QPMgUQgK3iBBKuAQoTYmFja29mZl9jb2VmZmljaWVudBgDIAEoAUKQAbpIjAG6AYgBCiByZXRyeV9wb2xpY3kuYmFja29mZl9jb2VmZmljaWVudBI1bXVzdCBiZSAwIChmb3IgdGhlIGRlZmF1bHQgb2YgMikgb3IgYmV0d2VlbiAxIGFuZCAxMDAaLXRoaXMgPT0gMC4wIHx8ICh0aGlzID49IDEuMCAmJiB0aGlzIDw9IDEwMC4wKRJFCgxtYXhfaW50ZXJ2YWwYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CFLpIEaoBDiIFCIDnhA8yBRCAreIEEiwKBmppdHRlchgFIAEoAUIXukgUEhIZAAAAAAAA8D8pAAAAAAAAAABIAIgBARIuChNub25fcmV0cnlhYmxlX2NvZGVzGAYgAygJQhG6SA6SAQsQQCIHcgUQARiAAUIJCgdfaml0dGVyIosCCgtRdWFsaXR5R2F0ZRIXCgVzY29yZRgBIAEoCUIIukgFcgMYgCASEQoJdGhyZXNob2xkGAIgASgBEkAKCm9uX2ZhaWx1cmUYAyABKA4yIi5mbG93a2VlcC52MS5RdWFsaXR5R2F0ZS5PbkZhaWx1cmVCCLpIBYIBAhABEiAKDW1heF9yZXZpc2lvbnMYBCABKAVCCbpIBhoEGBQoACJsCglPbkZhaWx1cmUSGgoWT05fRkFJTFVSRV9VTlNQRUNJRklFRBAAEhUKEU9OX0ZBSUxVUkVfUkVWSVNFEAESEwoPT05fRkFJTFVSRV9GQUlMEAISFwoTT05fRkFJTFVSRV9DT05USU5VRRADIsABCgxDb21wZW5zYXRpb24SGQoHaGFuZGxlchgBIAEoCUIIukgFcgMYgAESJwoGcGFyYW1zGAIgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBI8Cgd0aW1lb3V0GAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQhC6SA2qAQoiBgiAhrCWASoAEi4KDHJldHJ5X3BvbGljeRgEIAEoCzIYLmZsb3drZWVwLnYxLlJldHJ5UG9saWN5Il0KC0NhY2hlUG9saWN5EhUKA2tleRgBIAEoCUIIukgFcgMYgCASNwoDdHRsGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQg+6SAyqAQkiBQiA54QPKgAijAMKB0ZvckVhY2gSGQoFaXRlbXMYASABKAlCCrpIB3IFEAEYgCASHwoMbWF4X3BhcmFsbGVsGAIgASgFQgm6SAYaBBhkKAASLQoFc3RlcHMYAyADKAsyES5mbG93a2VlcC52MS5TdGVwQgu6SAiSAQUIARDzAxIxCghvcmRlcmluZxgEIAEoDjIVLmZsb3drZWVwLnYxLk9yZGVyaW5nQgi6SAWCAQIQARImCgZvdXRwdXQYBSABKAsyFi5nb29nbGUucHJvdG9idWYuVmFsdWUSQQoNb25faXRlbV9lcnJvchgGIAEoDjIgLmZsb3drZWVwLnYxLkZvckVhY2guT25JdGVtRXJyb3JCCLpIBYIBAhABEhcKBXVudGlsGAcgASgJQgi6SAVyAxiAICJfCgtPbkl0ZW1FcnJvchIdChlPTl9JVEVNX0VSUk9SX1VOU1BFQ0lGSUVEEAASFgoST05fSVRFTV9FUlJPUl9TVE9QEAESGQoVT05fSVRFTV9FUlJPUl9DT0xMRUNUEAIi8AIKBkJ1ZGdldBI4CghyZXNvdXJjZRgBIAEoDjIcLmZsb3drZWVwLnYxLkJ1ZGdldC5SZXNvdXJjZUIIukgFggECEAESFgoFbGltaXQYAiABKANCB7pIBCICKAASNAoGYWN0aW9uGAMgASgOMhouZmxvd2tlZXAudjEuQnVkZ2V0LkFjdGlvbkIIukgFggECEAEihwEKCFJlc291cmNlEhgKFFJFU09VUkNFX1VOU1BFQ0lGSUVEEAASEwoPUkVTT1VSQ0VfVE9LRU5TEAESGAoUUkVTT1VSQ0VfQ09TVF9NSUNST1MQAhISCg5SRVNPVVJDRV9TVEVQUxADEh4KGlJFU09VUkNFX1dBTExfVElNRV9TRUNPTkRTEAQiVAoGQWN0aW9uEhYKEkFDVElPTl9VTlNQRUNJRklFRBAAEg8KC0FDVElPTl9XQVJOEAESEAoMQUNUSU9OX1BBVVNFEAISDwoLQUNUSU9OX1NUT1AQAypeCgxXb3JrZmxvd1ZpZXcSHQoZV09SS0ZMT1dfVklFV19VTlNQRUNJRklFRBAAEhcKE1dPUktGTE9XX1ZJRVdfQkFTSUMQARIWChJXT1JLRkxPV19WSUVXX0ZVTEwQAipRCghPcmRlcmluZxIYChRPUkRFUklOR19VTlNQRUNJRklFRBAAEhcKE09SREVSSU5HX1NFUVVFTlRJQUwQARISCg5PUkRFUklOR19HUkFQSBACQjIKD2Rldi5mbG93a2VlcC52MVABWh1mbG93a2VlcC5kZXYvZ28vdjE7Zmxvd2tlZXB2MWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp]);
+  fileDesc("ChpmbG93a2VlcC92MS93b3JrZmxvdy5wcm90bxILZmxvd2tlZXAudjEitwIKCFdvcmtmbG93EhMKC3dvcmtmbG93X2lkGAEgASgJEgwKBG5hbWUYAiABKAkSEAoIcmV2aXNpb24YAyABKAUSDAoEZXRhZxgEIAEoCRIzCgpkZWZpbml0aW9uGAUgASgLMh8uZmxvd2tlZXAudjEuV29ya2Zsb3dEZWZpbml0aW9uEi8KC2NyZWF0ZV90aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgt1cGRhdGVfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEgoKdXBkYXRlZF9ieRgIIAEoCRISCgp1bnJlYWRhYmxlGAkgAygJEikKBXBhdXNlGAogASgLMhouZmxvd2tlZXAudjEuV29ya2Zsb3dQYXVzZSKMAQoNV29ya2Zsb3dQYXVzZRIQCghwYXVzZV9pZBgBIAEoCRIRCglwYXVzZWRfYnkYAiABKAkSDgoGcmVhc29uGAMgASgJEi4KCnBhdXNlX3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhYKDnJ1bm5pbmdfcGF1c2VkGAUgASgIIr4FChJXb3JrZmxvd0RlZmluaXRpb24SNAoEbmFtZRgBIAEoCUImukgjciEYgAEyHF4oW0EtWmEtel1bQS1aYS16MC05Ll8tXSopPyQSHQoLZGVzY3JpcHRpb24YAiABKAlCCLpIBXIDGIAgEjEKCG9yZGVyaW5nGAMgASgOMhUuZmxvd2tlZXAudjEuT3JkZXJpbmdCCLpIBYIBAhABEisKBXN0ZXBzGAQgAygLMhEuZmxvd2tlZXAudjEuU3RlcEIJukgGkgEDEPQDEjwKB3RpbWVvdXQYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CELpIDaoBCiIGCICGsJYBKgASIQoEdGFncxgGIAMoCUITukgQkgENECAYASIHcgUQARiAARJVCgZsYWJlbHMYByADKAsyKy5mbG93a2VlcC52MS5Xb3JrZmxvd0RlZmluaXRpb24uTGFiZWxzRW50cnlCGLpIFZoBEhAgIgdyBRABGIABKgVyAxiACBItCgxpbnB1dF9zY2hlbWEYCCABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EiwKEGRlZmF1bHRfcHJpb3JpdHkYCSABKAVCErpIDxoNGGQonP//////////ARIqChltYXhfY29uY3VycmVudF9leGVjdXRpb25zGAogASgFQge6SAQaAigAEi4KB2J1ZGdldHMYCyADKAsyEy5mbG93a2VlcC52MS5CdWRnZXRCCLpIBZIBAhAIEiYKBm91dHB1dBgMIAEoCzIWLmdvb2dsZS5wcm90b2J1Zi5WYWx1ZRIrCgZ3b3JrZXIYDSABKAsyGy5mbG93a2VlcC52MS5Xb3JrZXJTZWxlY3RvchotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBItwBCg5Xb3JrZXJTZWxlY3RvchJQCgZsYWJlbHMYASADKAsyJy5mbG93a2VlcC52MS5Xb3JrZXJTZWxlY3Rvci5MYWJlbHNFbnRyeUIXukgUmgEREAgiBnIEEAEYQCoFcgMYgAESIgoIdmVyc2lvbnMYAiADKAlCELpIDZIBChAIIgZyBBABGEASJQoEcmFtcBgDIAEoCzIXLmZsb3drZWVwLnYxLldvcmtlclJhbXAaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJdCgpXb3JrZXJSYW1wEiIKCHZlcnNpb25zGAEgAygJQhC6SA2SAQoQCCIGcgQQARhAEh8KB3BlcmNlbnQYAiABKAVCCbpIBhoEGGQoAEgAiAEBQgoKCF9wZXJjZW50Ir0ICgRTdGVwEjAKAmlkGAEgASgJQiS6SCFyHxhAMhteKFtBLVphLXpfXVtBLVphLXowLTlfXSopPyQSHgoMZGlzcGxheV9uYW1lGAIgASgJQgi6SAVyAxiAAhIbCgdoYW5kbGVyGAMgASgJQgi6SAVyAxiAAUgAEigKCGZvcl9lYWNoGA4gASgLMhQuZmxvd2tlZXAudjEuRm9yRWFjaEgAEicKBnBhcmFtcxgEIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSIwoKZGVwZW5kc19vbhgFIAMoCUIPukgMkgEJEPQDIgRyAhhAEhsKCWNvbmRpdGlvbhgGIAEoCUIIukgFcgMYgCASPAoHdGltZW91dBgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIQukgNqgEKIgYIgIawlgEqABIuCgxyZXRyeV9wb2xpY3kYCCABKAsyGC5mbG93a2VlcC52MS5SZXRyeVBvbGljeRI1Cghvbl9lcnJvchgJIAEoDjIZLmZsb3drZWVwLnYxLlN0ZXAuT25FcnJvckIIukgFggECEAESYAoGYXNzaWduGAogAygLMh0uZmxvd2tlZXAudjEuU3RlcC5Bc3NpZ25FbnRyeUIxukgumgErEEAiHnIcGEAyGF5bQS1aYS16X11bQS1aYS16MC05X10qJCoHcgUQARiAIBIuCgxxdWFsaXR5X2dhdGUYCyABKAsyGC5mbG93a2VlcC52MS5RdWFsaXR5R2F0ZRIvCgxjb21wZW5zYXRpb24YDCABKAsyGS5mbG93a2VlcC52MS5Db21wZW5zYXRpb24SJwoFY2FjaGUYDSABKAsyGC5mbG93a2VlcC52MS5DYWNoZVBvbGljeRI2CghkZWxpdmVyeRgPIAEoDjIaLmZsb3drZWVwLnYxLlN0ZXAuRGVsaXZlcnlCCLpIBYIBAhABEkIKDXRvdGFsX3RpbWVvdXQYECABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CELpIDaoBCiIGCICGsJYBKgASKwoGd29ya2VyGBEgASgLMhsuZmxvd2tlZXAudjEuV29ya2VyU2VsZWN0b3IaLQoLQXNzaWduRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJhCgdPbkVycm9yEhgKFE9OX0VSUk9SX1VOU1BFQ0lGSUVEEAASEQoNT05fRVJST1JfU1RPUBABEhUKEU9OX0VSUk9SX0NPTlRJTlVFEAISEgoOT05fRVJST1JfUkVUUlkQAyJbCghEZWxpdmVyeRIYChRERUxJVkVSWV9VTlNQRUNJRklFRBAAEhoKFkRFTElWRVJZX0FUX0xFQVNUX09OQ0UQARIZChVERUxJVkVSWV9BVF9NT1NUX09OQ0UQAkIICgZhY3Rpb24i2wMKC1JldHJ5UG9saWN5EiAKDG1heF9hdHRlbXB0cxgBIAEoBUIKukgHGgUY6AcoABJJChBpbml0aWFsX2ludGVydmFsGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQhS6SBGqAQ4iBQiA54QPMgUQgK3iBBKuAQoTYmFja29mZl9jb2VmZmljaWVudBgDIAEoAUKQAbpIjAG6AYgBCiByZXRyeV9wb2xpY3kuYmFja29mZl9jb2VmZmljaWVudBI1bXVzdCBiZSAwIChmb3IgdGhlIGRlZmF1bHQgb2YgMikgb3IgYmV0d2VlbiAxIGFuZCAxMDAaLXRoaXMgPT0gMC4wIHx8ICh0aGlzID49IDEuMCAmJiB0aGlzIDw9IDEwMC4wKRJFCgxtYXhfaW50ZXJ2YWwYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CFLpIEaoBDiIFCIDnhA8yBRCAreIEEiwKBmppdHRlchgFIAEoAUIXukgUEhIZAAAAAAAA8D8pAAAAAAAAAABIAIgBARIuChNub25fcmV0cnlhYmxlX2NvZGVzGAYgAygJQhG6SA6SAQsQQCIHcgUQARiAAUIJCgdfaml0dGVyIosCCgtRdWFsaXR5R2F0ZRIXCgVzY29yZRgBIAEoCUIIukgFcgMYgCASEQoJdGhyZXNob2xkGAIgASgBEkAKCm9uX2ZhaWx1cmUYAyABKA4yIi5mbG93a2VlcC52MS5RdWFsaXR5R2F0ZS5PbkZhaWx1cmVCCLpIBYIBAhABEiAKDW1heF9yZXZpc2lvbnMYBCABKAVCCbpIBhoEGBQoACJsCglPbkZhaWx1cmUSGgoWT05fRkFJTFVSRV9VTlNQRUNJRklFRBAAEhUKEU9OX0ZBSUxVUkVfUkVWSVNFEAESEwoPT05fRkFJTFVSRV9GQUlMEAISFwoTT05fRkFJTFVSRV9DT05USU5VRRADIsABCgxDb21wZW5zYXRpb24SGQoHaGFuZGxlchgBIAEoCUIIukgFcgMYgAESJwoGcGFyYW1zGAIgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBI8Cgd0aW1lb3V0GAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQhC6SA2qAQoiBgiAhrCWASoAEi4KDHJldHJ5X3BvbGljeRgEIAEoCzIYLmZsb3drZWVwLnYxLlJldHJ5UG9saWN5Il0KC0NhY2hlUG9saWN5EhUKA2tleRgBIAEoCUIIukgFcgMYgCASNwoDdHRsGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQg+6SAyqAQkiBQiA54QPKgAijAMKB0ZvckVhY2gSGQoFaXRlbXMYASABKAlCCrpIB3IFEAEYgCASHwoMbWF4X3BhcmFsbGVsGAIgASgFQgm6SAYaBBhkKAASLQoFc3RlcHMYAyADKAsyES5mbG93a2VlcC52MS5TdGVwQgu6SAiSAQUIARDzAxIxCghvcmRlcmluZxgEIAEoDjIVLmZsb3drZWVwLnYxLk9yZGVyaW5nQgi6SAWCAQIQARImCgZvdXRwdXQYBSABKAsyFi5nb29nbGUucHJvdG9idWYuVmFsdWUSQQoNb25faXRlbV9lcnJvchgGIAEoDjIgLmZsb3drZWVwLnYxLkZvckVhY2guT25JdGVtRXJyb3JCCLpIBYIBAhABEhcKBXVudGlsGAcgASgJQgi6SAVyAxiAICJfCgtPbkl0ZW1FcnJvchIdChlPTl9JVEVNX0VSUk9SX1VOU1BFQ0lGSUVEEAASFgoST05fSVRFTV9FUlJPUl9TVE9QEAESGQoVT05fSVRFTV9FUlJPUl9DT0xMRUNUEAIi8AIKBkJ1ZGdldBI4CghyZXNvdXJjZRgBIAEoDjIcLmZsb3drZWVwLnYxLkJ1ZGdldC5SZXNvdXJjZUIIukgFggECEAESFgoFbGltaXQYAiABKANCB7pIBCICKAASNAoGYWN0aW9uGAMgASgOMhouZmxvd2tlZXAudjEuQnVkZ2V0LkFjdGlvbkIIukgFggECEAEihwEKCFJlc291cmNlEhgKFFJFU09VUkNFX1VOU1BFQ0lGSUVEEAASEwoPUkVTT1VSQ0VfVE9LRU5TEAESGAoUUkVTT1VSQ0VfQ09TVF9NSUNST1MQAhISCg5SRVNPVVJDRV9TVEVQUxADEh4KGlJFU09VUkNFX1dBTExfVElNRV9TRUNPTkRTEAQiVAoGQWN0aW9uEhYKEkFDVElPTl9VTlNQRUNJRklFRBAAEg8KC0FDVElPTl9XQVJOEAESEAoMQUNUSU9OX1BBVVNFEAISDwoLQUNUSU9OX1NUT1AQAypeCgxXb3JrZmxvd1ZpZXcSHQoZV09SS0ZMT1dfVklFV19VTlNQRUNJRklFRBAAEhcKE1dPUktGTE9XX1ZJRVdfQkFTSUMQARIWChJXT1JLRkxPV19WSUVXX0ZVTEwQAipRCghPcmRlcmluZxIYChRPUkRFUklOR19VTlNQRUNJRklFRBAAEhcKE09SREVSSU5HX1NFUVVFTlRJQUwQARISCg5PUkRFUklOR19HUkFQSBACQjIKD2Rldi5mbG93a2VlcC52MVABWh1mbG93a2VlcC5kZXYvZ28vdjE7Zmxvd2tlZXB2MWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp]);
 
 /**
  * A workflow as it is kept: a name, and a chain of immutable revisions.
@@ -87,6 +87,14 @@ export type Workflow = Message<"flowkeep.v1.Workflow"> & {
    * @generated from field: repeated string unreadable = 9;
    */
   unreadable: string[];
+
+  /**
+   * Output only. How the workflow is paused now, whichever revision this is; present from `PauseWorkflow` to
+   * `ResumeWorkflow`.
+   *
+   * @generated from field: flowkeep.v1.WorkflowPause pause = 10;
+   */
+  pause?: WorkflowPause | undefined;
 };
 
 /**
@@ -95,6 +103,55 @@ export type Workflow = Message<"flowkeep.v1.Workflow"> & {
  */
 export const WorkflowSchema: GenMessage<Workflow> = /*@__PURE__*/
   messageDesc(file_flowkeep_v1_workflow, 0);
+
+/**
+ * How a workflow is paused: executions of it wait for the resume before they start.
+ *
+ * @generated from message flowkeep.v1.WorkflowPause
+ */
+export type WorkflowPause = Message<"flowkeep.v1.WorkflowPause"> & {
+  /**
+   * Output only. Id of the pause, a UUIDv7 made by the server.
+   *
+   * @generated from field: string pause_id = 1;
+   */
+  pauseId: string;
+
+  /**
+   * Output only. The verified subject that paused it.
+   *
+   * @generated from field: string paused_by = 2;
+   */
+  pausedBy: string;
+
+  /**
+   * Output only. Why, in the words of the caller.
+   *
+   * @generated from field: string reason = 3;
+   */
+  reason: string;
+
+  /**
+   * Output only. When it was paused.
+   *
+   * @generated from field: google.protobuf.Timestamp pause_time = 4;
+   */
+  pauseTime?: Timestamp | undefined;
+
+  /**
+   * Output only. Whether executions that ran were paused, too.
+   *
+   * @generated from field: bool running_paused = 5;
+   */
+  runningPaused: boolean;
+};
+
+/**
+ * Describes the message flowkeep.v1.WorkflowPause.
+ * Use `create(WorkflowPauseSchema)` to create a new message.
+ */
+export const WorkflowPauseSchema: GenMessage<WorkflowPause> = /*@__PURE__*/
+  messageDesc(file_flowkeep_v1_workflow, 1);
 
 /**
  * What a workflow does, as data. At most 256 KiB as JSON, with at most 50,000 values in all. A request may have 100,000
@@ -223,7 +280,7 @@ export type WorkflowDefinition = Message<"flowkeep.v1.WorkflowDefinition"> & {
  * Use `create(WorkflowDefinitionSchema)` to create a new message.
  */
 export const WorkflowDefinitionSchema: GenMessage<WorkflowDefinition> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_workflow, 1);
+  messageDesc(file_flowkeep_v1_workflow, 2);
 
 /**
  * Which workers may run a step whose handler workers have: those that meet all that is said here. Where none of them is
@@ -263,7 +320,7 @@ export type WorkerSelector = Message<"flowkeep.v1.WorkerSelector"> & {
  * Use `create(WorkerSelectorSchema)` to create a new message.
  */
 export const WorkerSelectorSchema: GenMessage<WorkerSelector> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_workflow, 2);
+  messageDesc(file_flowkeep_v1_workflow, 3);
 
 /**
  * Versions of workers that a share of the executions goes to.
@@ -292,7 +349,7 @@ export type WorkerRamp = Message<"flowkeep.v1.WorkerRamp"> & {
  * Use `create(WorkerRampSchema)` to create a new message.
  */
 export const WorkerRampSchema: GenMessage<WorkerRamp> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_workflow, 3);
+  messageDesc(file_flowkeep_v1_workflow, 4);
 
 /**
  * One node of a workflow.
@@ -448,7 +505,7 @@ export type Step = Message<"flowkeep.v1.Step"> & {
  * Use `create(StepSchema)` to create a new message.
  */
 export const StepSchema: GenMessage<Step> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_workflow, 4);
+  messageDesc(file_flowkeep_v1_workflow, 5);
 
 /**
  * What happens when the step has failed for good.
@@ -489,7 +546,7 @@ export enum Step_OnError {
  * Describes the enum flowkeep.v1.Step.OnError.
  */
 export const Step_OnErrorSchema: GenEnum<Step_OnError> = /*@__PURE__*/
-  enumDesc(file_flowkeep_v1_workflow, 4, 0);
+  enumDesc(file_flowkeep_v1_workflow, 5, 0);
 
 /**
  * What is guaranteed of the number of times a step's handler is called.
@@ -524,7 +581,7 @@ export enum Step_Delivery {
  * Describes the enum flowkeep.v1.Step.Delivery.
  */
 export const Step_DeliverySchema: GenEnum<Step_Delivery> = /*@__PURE__*/
-  enumDesc(file_flowkeep_v1_workflow, 4, 1);
+  enumDesc(file_flowkeep_v1_workflow, 5, 1);
 
 /**
  * How often and when a failed attempt is repeated. The pause before attempt n+1 is
@@ -582,7 +639,7 @@ export type RetryPolicy = Message<"flowkeep.v1.RetryPolicy"> & {
  * Use `create(RetryPolicySchema)` to create a new message.
  */
 export const RetryPolicySchema: GenMessage<RetryPolicy> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_workflow, 5);
+  messageDesc(file_flowkeep_v1_workflow, 6);
 
 /**
  * A check of a step's result.
@@ -624,7 +681,7 @@ export type QualityGate = Message<"flowkeep.v1.QualityGate"> & {
  * Use `create(QualityGateSchema)` to create a new message.
  */
 export const QualityGateSchema: GenMessage<QualityGate> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_workflow, 6);
+  messageDesc(file_flowkeep_v1_workflow, 7);
 
 /**
  * What happens when the score stays below the threshold.
@@ -665,7 +722,7 @@ export enum QualityGate_OnFailure {
  * Describes the enum flowkeep.v1.QualityGate.OnFailure.
  */
 export const QualityGate_OnFailureSchema: GenEnum<QualityGate_OnFailure> = /*@__PURE__*/
-  enumDesc(file_flowkeep_v1_workflow, 6, 0);
+  enumDesc(file_flowkeep_v1_workflow, 7, 0);
 
 /**
  * What undoes a step.
@@ -707,7 +764,7 @@ export type Compensation = Message<"flowkeep.v1.Compensation"> & {
  * Use `create(CompensationSchema)` to create a new message.
  */
 export const CompensationSchema: GenMessage<Compensation> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_workflow, 7);
+  messageDesc(file_flowkeep_v1_workflow, 8);
 
 /**
  * Reuse of an earlier result of the same step.
@@ -735,7 +792,7 @@ export type CachePolicy = Message<"flowkeep.v1.CachePolicy"> & {
  * Use `create(CachePolicySchema)` to create a new message.
  */
 export const CachePolicySchema: GenMessage<CachePolicy> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_workflow, 8);
+  messageDesc(file_flowkeep_v1_workflow, 9);
 
 /**
  * Runs a body of steps once for each item of a list. The steps of the body have paths such as `fan_out[3].fetch`, and
@@ -813,7 +870,7 @@ export type ForEach = Message<"flowkeep.v1.ForEach"> & {
  * Use `create(ForEachSchema)` to create a new message.
  */
 export const ForEachSchema: GenMessage<ForEach> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_workflow, 9);
+  messageDesc(file_flowkeep_v1_workflow, 10);
 
 /**
  * What happens when a step of the body has failed for good.
@@ -847,7 +904,7 @@ export enum ForEach_OnItemError {
  * Describes the enum flowkeep.v1.ForEach.OnItemError.
  */
 export const ForEach_OnItemErrorSchema: GenEnum<ForEach_OnItemError> = /*@__PURE__*/
-  enumDesc(file_flowkeep_v1_workflow, 9, 0);
+  enumDesc(file_flowkeep_v1_workflow, 10, 0);
 
 /**
  * A limit on what one execution may use up.
@@ -882,7 +939,7 @@ export type Budget = Message<"flowkeep.v1.Budget"> & {
  * Use `create(BudgetSchema)` to create a new message.
  */
 export const BudgetSchema: GenMessage<Budget> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_workflow, 10);
+  messageDesc(file_flowkeep_v1_workflow, 11);
 
 /**
  * What is counted.
@@ -930,7 +987,7 @@ export enum Budget_Resource {
  * Describes the enum flowkeep.v1.Budget.Resource.
  */
 export const Budget_ResourceSchema: GenEnum<Budget_Resource> = /*@__PURE__*/
-  enumDesc(file_flowkeep_v1_workflow, 10, 0);
+  enumDesc(file_flowkeep_v1_workflow, 11, 0);
 
 /**
  * What happens when the limit is reached.
@@ -971,7 +1028,7 @@ export enum Budget_Action {
  * Describes the enum flowkeep.v1.Budget.Action.
  */
 export const Budget_ActionSchema: GenEnum<Budget_Action> = /*@__PURE__*/
-  enumDesc(file_flowkeep_v1_workflow, 10, 1);
+  enumDesc(file_flowkeep_v1_workflow, 11, 1);
 
 /**
  * How much of a workflow is returned.

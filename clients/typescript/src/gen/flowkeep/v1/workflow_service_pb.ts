@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file flowkeep/v1/workflow_service.proto.
  */
 export const file_flowkeep_v1_workflow_service: GenFile = /*@__PURE__*/
-  fileDesc("CiJmbG93a2VlcC92MS93b3JrZmxvd19zZXJ2aWNlLnByb3RvEgtmbG93a2VlcC52MSJyChVDcmVhdGVXb3JrZmxvd1JlcXVlc3QSOwoKZGVmaW5pdGlvbhgBIAEoCzIfLmZsb3drZWVwLnYxLldvcmtmbG93RGVmaW5pdGlvbkIGukgD2AEDEhwKCnJlcXVlc3RfaWQYAiABKAlCCLpIBXIDGIABIoIBChZDcmVhdGVXb3JrZmxvd1Jlc3BvbnNlEicKCHdvcmtmbG93GAEgASgLMhUuZmxvd2tlZXAudjEuV29ya2Zsb3cSPwoId2FybmluZ3MYAiADKAsyLS5mbG93a2VlcC52MS5WYWxpZGF0ZVdvcmtmbG93UmVzcG9uc2UuV2FybmluZyJNChJHZXRXb3JrZmxvd1JlcXVlc3QSHAoId29ya2Zsb3cYASABKAlCCrpIB3IFEAEYgAESGQoIcmV2aXNpb24YAiABKAVCB7pIBBoCKAAiPgoTR2V0V29ya2Zsb3dSZXNwb25zZRInCgh3b3JrZmxvdxgBIAEoCzIVLmZsb3drZWVwLnYxLldvcmtmbG93IsEBChRMaXN0V29ya2Zsb3dzUmVxdWVzdBIaCglwYWdlX3NpemUYASABKAVCB7pIBBoCKAASHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMYgAgSHQoLbmFtZV9wcmVmaXgYAyABKAlCCLpIBXIDGIABEh0KBHRhZ3MYBCADKAlCD7pIDJIBCRAgIgVyAxiAARIxCgR2aWV3GAUgASgOMhkuZmxvd2tlZXAudjEuV29ya2Zsb3dWaWV3Qgi6SAWCAQIQASJaChVMaXN0V29ya2Zsb3dzUmVzcG9uc2USKAoJd29ya2Zsb3dzGAEgAygLMhUuZmxvd2tlZXAudjEuV29ya2Zsb3cSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIqgBChVVcGRhdGVXb3JrZmxvd1JlcXVlc3QSHAoId29ya2Zsb3cYASABKAlCCrpIB3IFEAEYgAESOwoKZGVmaW5pdGlvbhgCIAEoCzIfLmZsb3drZWVwLnYxLldvcmtmbG93RGVmaW5pdGlvbkIGukgD2AEDEhYKBGV0YWcYAyABKAlCCLpIBXIDGIABEhwKCnJlcXVlc3RfaWQYBCABKAlCCLpIBXIDGIABIoIBChZVcGRhdGVXb3JrZmxvd1Jlc3BvbnNlEicKCHdvcmtmbG93GAEgASgLMhUuZmxvd2tlZXAudjEuV29ya2Zsb3cSPwoId2FybmluZ3MYAiADKAsyLS5mbG93a2VlcC52MS5WYWxpZGF0ZVdvcmtmbG93UmVzcG9uc2UuV2FybmluZyJ6ChVEZWxldGVXb3JrZmxvd1JlcXVlc3QSHAoId29ya2Zsb3cYASABKAlCCrpIB3IFEAEYgAESFgoEZXRhZxgCIAEoCUIIukgFcgMYgAESDQoFZm9yY2UYAyABKAgSHAoKcmVxdWVzdF9pZBgEIAEoCUIIukgFcgMYgAEiGAoWRGVsZXRlV29ya2Zsb3dSZXNwb25zZSKTAQoVQXBwbHlXb3JrZmxvd3NSZXF1ZXN0EkUKC2RlZmluaXRpb25zGAEgAygLMh8uZmxvd2tlZXAudjEuV29ya2Zsb3dEZWZpbml0aW9uQg+6SAySAQkIARBkIgPYAQMSFQoNdmFsaWRhdGVfb25seRgCIAEoCBIcCgpyZXF1ZXN0X2lkGAMgASgJQgi6SAVyAxiAASKxAwoWQXBwbHlXb3JrZmxvd3NSZXNwb25zZRI7CgdyZXN1bHRzGAEgAygLMiouZmxvd2tlZXAudjEuQXBwbHlXb3JrZmxvd3NSZXNwb25zZS5SZXN1bHQSQwoKdmlvbGF0aW9ucxgCIAMoCzIvLmZsb3drZWVwLnYxLlZhbGlkYXRlV29ya2Zsb3dSZXNwb25zZS5WaW9sYXRpb24SPwoId2FybmluZ3MYAyADKAsyLS5mbG93a2VlcC52MS5WYWxpZGF0ZVdvcmtmbG93UmVzcG9uc2UuV2FybmluZxpvCgZSZXN1bHQSJwoId29ya2Zsb3cYASABKAsyFS5mbG93a2VlcC52MS5Xb3JrZmxvdxI8CgdvdXRjb21lGAIgASgOMisuZmxvd2tlZXAudjEuQXBwbHlXb3JrZmxvd3NSZXNwb25zZS5PdXRjb21lImMKB091dGNvbWUSFwoTT1VUQ09NRV9VTlNQRUNJRklFRBAAEhMKD09VVENPTUVfQ1JFQVRFRBABEhMKD09VVENPTUVfVVBEQVRFRBACEhUKEU9VVENPTUVfVU5DSEFOR0VEEAMiVgoXVmFsaWRhdGVXb3JrZmxvd1JlcXVlc3QSOwoKZGVmaW5pdGlvbhgBIAEoCzIfLmZsb3drZWVwLnYxLldvcmtmbG93RGVmaW5pdGlvbkIGukgD2AEDIvgCChhWYWxpZGF0ZVdvcmtmbG93UmVzcG9uc2USQwoKdmlvbGF0aW9ucxgBIAMoCzIvLmZsb3drZWVwLnYxLlZhbGlkYXRlV29ya2Zsb3dSZXNwb25zZS5WaW9sYXRpb24SPwoId2FybmluZ3MYAiADKAsyLS5mbG93a2VlcC52MS5WYWxpZGF0ZVdvcmtmbG93UmVzcG9uc2UuV2FybmluZxovCglWaW9sYXRpb24SDQoFZmllbGQYASABKAkSEwoLZGVzY3JpcHRpb24YAiABKAkapAEKB1dhcm5pbmcSDQoFZmllbGQYASABKAkSQAoEY29kZRgCIAEoDjIyLmZsb3drZWVwLnYxLlZhbGlkYXRlV29ya2Zsb3dSZXNwb25zZS5XYXJuaW5nLkNvZGUSEwoLZGVzY3JpcHRpb24YAyABKAkiMwoEQ29kZRIUChBDT0RFX1VOU1BFQ0lGSUVEEAASFQoRQ09ERV9QTEFJTl9TRUNSRVQQASIwChNMaXN0SGFuZGxlcnNSZXF1ZXN0EhkKEWluY2x1ZGVfbWNwX3Rvb2xzGAEgASgIImsKFExpc3RIYW5kbGVyc1Jlc3BvbnNlEiYKCGhhbmRsZXJzGAEgAygLMhQuZmxvd2tlZXAudjEuSGFuZGxlchIrCgttY3Bfc2VydmVycxgCIAMoCzIWLmZsb3drZWVwLnYxLk1jcFNlcnZlcjLdBQoPV29ya2Zsb3dTZXJ2aWNlElkKDkNyZWF0ZVdvcmtmbG93EiIuZmxvd2tlZXAudjEuQ3JlYXRlV29ya2Zsb3dSZXF1ZXN0GiMuZmxvd2tlZXAudjEuQ3JlYXRlV29ya2Zsb3dSZXNwb25zZRJQCgtHZXRXb3JrZmxvdxIfLmZsb3drZWVwLnYxLkdldFdvcmtmbG93UmVxdWVzdBogLmZsb3drZWVwLnYxLkdldFdvcmtmbG93UmVzcG9uc2USVgoNTGlzdFdvcmtmbG93cxIhLmZsb3drZWVwLnYxLkxpc3RXb3JrZmxvd3NSZXF1ZXN0GiIuZmxvd2tlZXAudjEuTGlzdFdvcmtmbG93c1Jlc3BvbnNlElkKDlVwZGF0ZVdvcmtmbG93EiIuZmxvd2tlZXAudjEuVXBkYXRlV29ya2Zsb3dSZXF1ZXN0GiMuZmxvd2tlZXAudjEuVXBkYXRlV29ya2Zsb3dSZXNwb25zZRJZCg5EZWxldGVXb3JrZmxvdxIiLmZsb3drZWVwLnYxLkRlbGV0ZVdvcmtmbG93UmVxdWVzdBojLmZsb3drZWVwLnYxLkRlbGV0ZVdvcmtmbG93UmVzcG9uc2USWQoOQXBwbHlXb3JrZmxvd3MSIi5mbG93a2VlcC52MS5BcHBseVdvcmtmbG93c1JlcXVlc3QaIy5mbG93a2VlcC52MS5BcHBseVdvcmtmbG93c1Jlc3BvbnNlEl8KEFZhbGlkYXRlV29ya2Zsb3cSJC5mbG93a2VlcC52MS5WYWxpZGF0ZVdvcmtmbG93UmVxdWVzdBolLmZsb3drZWVwLnYxLlZhbGlkYXRlV29ya2Zsb3dSZXNwb25zZRJTCgxMaXN0SGFuZGxlcnMSIC5mbG93a2VlcC52MS5MaXN0SGFuZGxlcnNSZXF1ZXN0GiEuZmxvd2tlZXAudjEuTGlzdEhhbmRsZXJzUmVzcG9uc2VCMgoPZGV2LmZsb3drZWVwLnYxUAFaHWZsb3drZWVwLmRldi9nby92MTtmbG93a2VlcHYxYgZwcm90bzM", [file_flowkeep_v1_handler, file_flowkeep_v1_workflow]);
+  fileDesc("CiJmbG93a2VlcC92MS93b3JrZmxvd19zZXJ2aWNlLnByb3RvEgtmbG93a2VlcC52MSJyChVDcmVhdGVXb3JrZmxvd1JlcXVlc3QSOwoKZGVmaW5pdGlvbhgBIAEoCzIfLmZsb3drZWVwLnYxLldvcmtmbG93RGVmaW5pdGlvbkIGukgD2AEDEhwKCnJlcXVlc3RfaWQYAiABKAlCCLpIBXIDGIABIoIBChZDcmVhdGVXb3JrZmxvd1Jlc3BvbnNlEicKCHdvcmtmbG93GAEgASgLMhUuZmxvd2tlZXAudjEuV29ya2Zsb3cSPwoId2FybmluZ3MYAiADKAsyLS5mbG93a2VlcC52MS5WYWxpZGF0ZVdvcmtmbG93UmVzcG9uc2UuV2FybmluZyJNChJHZXRXb3JrZmxvd1JlcXVlc3QSHAoId29ya2Zsb3cYASABKAlCCrpIB3IFEAEYgAESGQoIcmV2aXNpb24YAiABKAVCB7pIBBoCKAAiPgoTR2V0V29ya2Zsb3dSZXNwb25zZRInCgh3b3JrZmxvdxgBIAEoCzIVLmZsb3drZWVwLnYxLldvcmtmbG93IsEBChRMaXN0V29ya2Zsb3dzUmVxdWVzdBIaCglwYWdlX3NpemUYASABKAVCB7pIBBoCKAASHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMYgAgSHQoLbmFtZV9wcmVmaXgYAyABKAlCCLpIBXIDGIABEh0KBHRhZ3MYBCADKAlCD7pIDJIBCRAgIgVyAxiAARIxCgR2aWV3GAUgASgOMhkuZmxvd2tlZXAudjEuV29ya2Zsb3dWaWV3Qgi6SAWCAQIQASJaChVMaXN0V29ya2Zsb3dzUmVzcG9uc2USKAoJd29ya2Zsb3dzGAEgAygLMhUuZmxvd2tlZXAudjEuV29ya2Zsb3cSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIqgBChVVcGRhdGVXb3JrZmxvd1JlcXVlc3QSHAoId29ya2Zsb3cYASABKAlCCrpIB3IFEAEYgAESOwoKZGVmaW5pdGlvbhgCIAEoCzIfLmZsb3drZWVwLnYxLldvcmtmbG93RGVmaW5pdGlvbkIGukgD2AEDEhYKBGV0YWcYAyABKAlCCLpIBXIDGIABEhwKCnJlcXVlc3RfaWQYBCABKAlCCLpIBXIDGIABIoIBChZVcGRhdGVXb3JrZmxvd1Jlc3BvbnNlEicKCHdvcmtmbG93GAEgASgLMhUuZmxvd2tlZXAudjEuV29ya2Zsb3cSPwoId2FybmluZ3MYAiADKAsyLS5mbG93a2VlcC52MS5WYWxpZGF0ZVdvcmtmbG93UmVzcG9uc2UuV2FybmluZyJ6ChVEZWxldGVXb3JrZmxvd1JlcXVlc3QSHAoId29ya2Zsb3cYASABKAlCCrpIB3IFEAEYgAESFgoEZXRhZxgCIAEoCUIIukgFcgMYgAESDQoFZm9yY2UYAyABKAgSHAoKcmVxdWVzdF9pZBgEIAEoCUIIukgFcgMYgAEiGAoWRGVsZXRlV29ya2Zsb3dSZXNwb25zZSKoAQoUUGF1c2VXb3JrZmxvd1JlcXVlc3QSHAoId29ya2Zsb3cYASABKAlCCrpIB3IFEAEYgAESGAoGcmVhc29uGAIgASgJQgi6SAVyAxiACBIVCg1wYXVzZV9ydW5uaW5nGAMgASgIEgwKBGhhcmQYBCABKAgSFQoNc3RvcF9kZWFkbGluZRgFIAEoCBIcCgpyZXF1ZXN0X2lkGAYgASgJQgi6SAVyAxiAASJAChVQYXVzZVdvcmtmbG93UmVzcG9uc2USJwoId29ya2Zsb3cYASABKAsyFS5mbG93a2VlcC52MS5Xb3JrZmxvdyJtChVSZXN1bWVXb3JrZmxvd1JlcXVlc3QSHAoId29ya2Zsb3cYASABKAlCCrpIB3IFEAEYgAESGAoGcmVhc29uGAIgASgJQgi6SAVyAxiACBIcCgpyZXF1ZXN0X2lkGAMgASgJQgi6SAVyAxiAASJBChZSZXN1bWVXb3JrZmxvd1Jlc3BvbnNlEicKCHdvcmtmbG93GAEgASgLMhUuZmxvd2tlZXAudjEuV29ya2Zsb3cikwEKFUFwcGx5V29ya2Zsb3dzUmVxdWVzdBJFCgtkZWZpbml0aW9ucxgBIAMoCzIfLmZsb3drZWVwLnYxLldvcmtmbG93RGVmaW5pdGlvbkIPukgMkgEJCAEQZCID2AEDEhUKDXZhbGlkYXRlX29ubHkYAiABKAgSHAoKcmVxdWVzdF9pZBgDIAEoCUIIukgFcgMYgAEisQMKFkFwcGx5V29ya2Zsb3dzUmVzcG9uc2USOwoHcmVzdWx0cxgBIAMoCzIqLmZsb3drZWVwLnYxLkFwcGx5V29ya2Zsb3dzUmVzcG9uc2UuUmVzdWx0EkMKCnZpb2xhdGlvbnMYAiADKAsyLy5mbG93a2VlcC52MS5WYWxpZGF0ZVdvcmtmbG93UmVzcG9uc2UuVmlvbGF0aW9uEj8KCHdhcm5pbmdzGAMgAygLMi0uZmxvd2tlZXAudjEuVmFsaWRhdGVXb3JrZmxvd1Jlc3BvbnNlLldhcm5pbmcabwoGUmVzdWx0EicKCHdvcmtmbG93GAEgASgLMhUuZmxvd2tlZXAudjEuV29ya2Zsb3cSPAoHb3V0Y29tZRgCIAEoDjIrLmZsb3drZWVwLnYxLkFwcGx5V29ya2Zsb3dzUmVzcG9uc2UuT3V0Y29tZSJjCgdPdXRjb21lEhcKE09VVENPTUVfVU5TUEVDSUZJRUQQABITCg9PVVRDT01FX0NSRUFURUQQARITCg9PVVRDT01FX1VQREFURUQQAhIVChFPVVRDT01FX1VOQ0hBTkdFRBADIlYKF1ZhbGlkYXRlV29ya2Zsb3dSZXF1ZXN0EjsKCmRlZmluaXRpb24YASABKAsyHy5mbG93a2VlcC52MS5Xb3JrZmxvd0RlZmluaXRpb25CBrpIA9gBAyL4AgoYVmFsaWRhdGVXb3JrZmxvd1Jlc3BvbnNlEkMKCnZpb2xhdGlvbnMYASADKAsyLy5mbG93a2VlcC52MS5WYWxpZGF0ZVdvcmtmbG93UmVzcG9uc2UuVmlvbGF0aW9uEj8KCHdhcm5pbmdzGAIgAygLMi0uZmxvd2tlZXAudjEuVmFsaWRhdGVXb3JrZmxvd1Jlc3BvbnNlLldhcm5pbmcaLwoJVmlvbGF0aW9uEg0KBWZpZWxkGAEgASgJEhMKC2Rlc2NyaXB0aW9uGAIgASgJGqQBCgdXYXJuaW5nEg0KBWZpZWxkGAEgASgJEkAKBGNvZGUYAiABKA4yMi5mbG93a2VlcC52MS5WYWxpZGF0ZVdvcmtmbG93UmVzcG9uc2UuV2FybmluZy5Db2RlEhMKC2Rlc2NyaXB0aW9uGAMgASgJIjMKBENvZGUSFAoQQ09ERV9VTlNQRUNJRklFRBAAEhUKEUNPREVfUExBSU5fU0VDUkVUEAEiMAoTTGlzdEhhbmRsZXJzUmVxdWVzdBIZChFpbmNsdWRlX21jcF90b29scxgBIAEoCCJrChRMaXN0SGFuZGxlcnNSZXNwb25zZRImCghoYW5kbGVycxgBIAMoCzIULmZsb3drZWVwLnYxLkhhbmRsZXISKwoLbWNwX3NlcnZlcnMYAiADKAsyFi5mbG93a2VlcC52MS5NY3BTZXJ2ZXIykAcKD1dvcmtmbG93U2VydmljZRJZCg5DcmVhdGVXb3JrZmxvdxIiLmZsb3drZWVwLnYxLkNyZWF0ZVdvcmtmbG93UmVxdWVzdBojLmZsb3drZWVwLnYxLkNyZWF0ZVdvcmtmbG93UmVzcG9uc2USUAoLR2V0V29ya2Zsb3cSHy5mbG93a2VlcC52MS5HZXRXb3JrZmxvd1JlcXVlc3QaIC5mbG93a2VlcC52MS5HZXRXb3JrZmxvd1Jlc3BvbnNlElYKDUxpc3RXb3JrZmxvd3MSIS5mbG93a2VlcC52MS5MaXN0V29ya2Zsb3dzUmVxdWVzdBoiLmZsb3drZWVwLnYxLkxpc3RXb3JrZmxvd3NSZXNwb25zZRJZCg5VcGRhdGVXb3JrZmxvdxIiLmZsb3drZWVwLnYxLlVwZGF0ZVdvcmtmbG93UmVxdWVzdBojLmZsb3drZWVwLnYxLlVwZGF0ZVdvcmtmbG93UmVzcG9uc2USWQoORGVsZXRlV29ya2Zsb3cSIi5mbG93a2VlcC52MS5EZWxldGVXb3JrZmxvd1JlcXVlc3QaIy5mbG93a2VlcC52MS5EZWxldGVXb3JrZmxvd1Jlc3BvbnNlElYKDVBhdXNlV29ya2Zsb3cSIS5mbG93a2VlcC52MS5QYXVzZVdvcmtmbG93UmVxdWVzdBoiLmZsb3drZWVwLnYxLlBhdXNlV29ya2Zsb3dSZXNwb25zZRJZCg5SZXN1bWVXb3JrZmxvdxIiLmZsb3drZWVwLnYxLlJlc3VtZVdvcmtmbG93UmVxdWVzdBojLmZsb3drZWVwLnYxLlJlc3VtZVdvcmtmbG93UmVzcG9uc2USWQoOQXBwbHlXb3JrZmxvd3MSIi5mbG93a2VlcC52MS5BcHBseVdvcmtmbG93c1JlcXVlc3QaIy5mbG93a2VlcC52MS5BcHBseVdvcmtmbG93c1Jlc3BvbnNlEl8KEFZhbGlkYXRlV29ya2Zsb3cSJC5mbG93a2VlcC52MS5WYWxpZGF0ZVdvcmtmbG93UmVxdWVzdBolLmZsb3drZWVwLnYxLlZhbGlkYXRlV29ya2Zsb3dSZXNwb25zZRJTCgxMaXN0SGFuZGxlcnMSIC5mbG93a2VlcC52MS5MaXN0SGFuZGxlcnNSZXF1ZXN0GiEuZmxvd2tlZXAudjEuTGlzdEhhbmRsZXJzUmVzcG9uc2VCMgoPZGV2LmZsb3drZWVwLnYxUAFaHWZsb3drZWVwLmRldi9nby92MTtmbG93a2VlcHYxYgZwcm90bzM", [file_flowkeep_v1_handler, file_flowkeep_v1_workflow]);
 
 /**
  * Request of CreateWorkflow. The field rules of the definition are checked together with everything else that must hold
@@ -334,6 +334,143 @@ export const DeleteWorkflowResponseSchema: GenMessage<DeleteWorkflowResponse> = 
   messageDesc(file_flowkeep_v1_workflow_service, 9);
 
 /**
+ * Request of PauseWorkflow.
+ *
+ * @generated from message flowkeep.v1.PauseWorkflowRequest
+ */
+export type PauseWorkflowRequest = Message<"flowkeep.v1.PauseWorkflowRequest"> & {
+  /**
+   * Required. Id or name of the workflow.
+   *
+   * @generated from field: string workflow = 1;
+   */
+  workflow: string;
+
+  /**
+   * Optional. Why, for all who look at what waits. At most 1,024 characters.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+
+  /**
+   * Optional. Also pauses executions that run, as `Pause` does: nothing more of them begins, and what runs may end. Needs
+   * the permission `executions.control`, too. Default: they go on.
+   *
+   * @generated from field: bool pause_running = 3;
+   */
+  pauseRunning: boolean;
+
+  /**
+   * Optional. With `pause_running`: tells attempts that run to stop, as `PauseRequest.hard`.
+   *
+   * @generated from field: bool hard = 4;
+   */
+  hard: boolean;
+
+  /**
+   * Optional. With `pause_running`: lets the time of the pause not count for the deadlines of these executions, as
+   * `PauseRequest.stop_deadline`.
+   *
+   * @generated from field: bool stop_deadline = 5;
+   */
+  stopDeadline: boolean;
+
+  /**
+   * Optional. Id of this request, made by the caller; a UUID is advised. The same id with the same content returns the
+   * workflow as it is now and pauses nothing again; with other content, or of another method, ALREADY_EXISTS,
+   * REQUEST_ID_REUSED. It is remembered for at least 30 days. At most 128 characters.
+   *
+   * @generated from field: string request_id = 6;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message flowkeep.v1.PauseWorkflowRequest.
+ * Use `create(PauseWorkflowRequestSchema)` to create a new message.
+ */
+export const PauseWorkflowRequestSchema: GenMessage<PauseWorkflowRequest> = /*@__PURE__*/
+  messageDesc(file_flowkeep_v1_workflow_service, 10);
+
+/**
+ * Response of PauseWorkflow.
+ *
+ * @generated from message flowkeep.v1.PauseWorkflowResponse
+ */
+export type PauseWorkflowResponse = Message<"flowkeep.v1.PauseWorkflowResponse"> & {
+  /**
+   * The workflow after the request, without its definition.
+   *
+   * @generated from field: flowkeep.v1.Workflow workflow = 1;
+   */
+  workflow?: Workflow | undefined;
+};
+
+/**
+ * Describes the message flowkeep.v1.PauseWorkflowResponse.
+ * Use `create(PauseWorkflowResponseSchema)` to create a new message.
+ */
+export const PauseWorkflowResponseSchema: GenMessage<PauseWorkflowResponse> = /*@__PURE__*/
+  messageDesc(file_flowkeep_v1_workflow_service, 11);
+
+/**
+ * Request of ResumeWorkflow.
+ *
+ * @generated from message flowkeep.v1.ResumeWorkflowRequest
+ */
+export type ResumeWorkflowRequest = Message<"flowkeep.v1.ResumeWorkflowRequest"> & {
+  /**
+   * Required. Id or name of the workflow.
+   *
+   * @generated from field: string workflow = 1;
+   */
+  workflow: string;
+
+  /**
+   * Optional. Why, for the history of the executions that go on. At most 1,024 characters.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+
+  /**
+   * Optional. Id of this request, as of `PauseWorkflowRequest.request_id`. At most 128 characters.
+   *
+   * @generated from field: string request_id = 3;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message flowkeep.v1.ResumeWorkflowRequest.
+ * Use `create(ResumeWorkflowRequestSchema)` to create a new message.
+ */
+export const ResumeWorkflowRequestSchema: GenMessage<ResumeWorkflowRequest> = /*@__PURE__*/
+  messageDesc(file_flowkeep_v1_workflow_service, 12);
+
+/**
+ * Response of ResumeWorkflow.
+ *
+ * @generated from message flowkeep.v1.ResumeWorkflowResponse
+ */
+export type ResumeWorkflowResponse = Message<"flowkeep.v1.ResumeWorkflowResponse"> & {
+  /**
+   * The workflow after the request, without its definition.
+   *
+   * @generated from field: flowkeep.v1.Workflow workflow = 1;
+   */
+  workflow?: Workflow | undefined;
+};
+
+/**
+ * Describes the message flowkeep.v1.ResumeWorkflowResponse.
+ * Use `create(ResumeWorkflowResponseSchema)` to create a new message.
+ */
+export const ResumeWorkflowResponseSchema: GenMessage<ResumeWorkflowResponse> = /*@__PURE__*/
+  messageDesc(file_flowkeep_v1_workflow_service, 13);
+
+/**
  * Request of ApplyWorkflows. Like every request it is at most 4 MiB in all.
  *
  * @generated from message flowkeep.v1.ApplyWorkflowsRequest
@@ -368,7 +505,7 @@ export type ApplyWorkflowsRequest = Message<"flowkeep.v1.ApplyWorkflowsRequest">
  * Use `create(ApplyWorkflowsRequestSchema)` to create a new message.
  */
 export const ApplyWorkflowsRequestSchema: GenMessage<ApplyWorkflowsRequest> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_workflow_service, 10);
+  messageDesc(file_flowkeep_v1_workflow_service, 14);
 
 /**
  * Response of ApplyWorkflows.
@@ -405,7 +542,7 @@ export type ApplyWorkflowsResponse = Message<"flowkeep.v1.ApplyWorkflowsResponse
  * Use `create(ApplyWorkflowsResponseSchema)` to create a new message.
  */
 export const ApplyWorkflowsResponseSchema: GenMessage<ApplyWorkflowsResponse> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_workflow_service, 11);
+  messageDesc(file_flowkeep_v1_workflow_service, 15);
 
 /**
  * What became of one definition.
@@ -434,7 +571,7 @@ export type ApplyWorkflowsResponse_Result = Message<"flowkeep.v1.ApplyWorkflowsR
  * Use `create(ApplyWorkflowsResponse_ResultSchema)` to create a new message.
  */
 export const ApplyWorkflowsResponse_ResultSchema: GenMessage<ApplyWorkflowsResponse_Result> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_workflow_service, 11, 0);
+  messageDesc(file_flowkeep_v1_workflow_service, 15, 0);
 
 /**
  * What became of a workflow.
@@ -475,7 +612,7 @@ export enum ApplyWorkflowsResponse_Outcome {
  * Describes the enum flowkeep.v1.ApplyWorkflowsResponse.Outcome.
  */
 export const ApplyWorkflowsResponse_OutcomeSchema: GenEnum<ApplyWorkflowsResponse_Outcome> = /*@__PURE__*/
-  enumDesc(file_flowkeep_v1_workflow_service, 11, 0);
+  enumDesc(file_flowkeep_v1_workflow_service, 15, 0);
 
 /**
  * Request of ValidateWorkflow.
@@ -496,7 +633,7 @@ export type ValidateWorkflowRequest = Message<"flowkeep.v1.ValidateWorkflowReque
  * Use `create(ValidateWorkflowRequestSchema)` to create a new message.
  */
 export const ValidateWorkflowRequestSchema: GenMessage<ValidateWorkflowRequest> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_workflow_service, 12);
+  messageDesc(file_flowkeep_v1_workflow_service, 16);
 
 /**
  * Response of ValidateWorkflow.
@@ -524,7 +661,7 @@ export type ValidateWorkflowResponse = Message<"flowkeep.v1.ValidateWorkflowResp
  * Use `create(ValidateWorkflowResponseSchema)` to create a new message.
  */
 export const ValidateWorkflowResponseSchema: GenMessage<ValidateWorkflowResponse> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_workflow_service, 13);
+  messageDesc(file_flowkeep_v1_workflow_service, 17);
 
 /**
  * One thing that is wrong.
@@ -552,7 +689,7 @@ export type ValidateWorkflowResponse_Violation = Message<"flowkeep.v1.ValidateWo
  * Use `create(ValidateWorkflowResponse_ViolationSchema)` to create a new message.
  */
 export const ValidateWorkflowResponse_ViolationSchema: GenMessage<ValidateWorkflowResponse_Violation> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_workflow_service, 13, 0);
+  messageDesc(file_flowkeep_v1_workflow_service, 17, 0);
 
 /**
  * One thing in a sound definition that should be otherwise.
@@ -587,7 +724,7 @@ export type ValidateWorkflowResponse_Warning = Message<"flowkeep.v1.ValidateWork
  * Use `create(ValidateWorkflowResponse_WarningSchema)` to create a new message.
  */
 export const ValidateWorkflowResponse_WarningSchema: GenMessage<ValidateWorkflowResponse_Warning> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_workflow_service, 13, 1);
+  messageDesc(file_flowkeep_v1_workflow_service, 17, 1);
 
 /**
  * What it is about.
@@ -627,7 +764,7 @@ export enum ValidateWorkflowResponse_Warning_Code {
  * Describes the enum flowkeep.v1.ValidateWorkflowResponse.Warning.Code.
  */
 export const ValidateWorkflowResponse_Warning_CodeSchema: GenEnum<ValidateWorkflowResponse_Warning_Code> = /*@__PURE__*/
-  enumDesc(file_flowkeep_v1_workflow_service, 13, 1, 0);
+  enumDesc(file_flowkeep_v1_workflow_service, 17, 1, 0);
 
 /**
  * Request of ListHandlers.
@@ -649,7 +786,7 @@ export type ListHandlersRequest = Message<"flowkeep.v1.ListHandlersRequest"> & {
  * Use `create(ListHandlersRequestSchema)` to create a new message.
  */
 export const ListHandlersRequestSchema: GenMessage<ListHandlersRequest> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_workflow_service, 14);
+  messageDesc(file_flowkeep_v1_workflow_service, 18);
 
 /**
  * Response of ListHandlers.
@@ -677,7 +814,7 @@ export type ListHandlersResponse = Message<"flowkeep.v1.ListHandlersResponse"> &
  * Use `create(ListHandlersResponseSchema)` to create a new message.
  */
 export const ListHandlersResponseSchema: GenMessage<ListHandlersResponse> = /*@__PURE__*/
-  messageDesc(file_flowkeep_v1_workflow_service, 15);
+  messageDesc(file_flowkeep_v1_workflow_service, 19);
 
 /**
  * Keeps workflows: definitions of work, in immutable revisions.
@@ -736,6 +873,38 @@ export const WorkflowService: GenService<{
     methodKind: "unary";
     input: typeof DeleteWorkflowRequestSchema;
     output: typeof DeleteWorkflowResponseSchema;
+  },
+  /**
+   * Pauses a workflow: executions that have not started wait, PENDING, until `ResumeWorkflow`; those that run go on, or
+   * are paused too. One that is paused already stays as it is, and with `pause_running` what runs of it is paused now.
+   *
+   * `Execute`, `BatchExecute` and `ForkExecution` answer as always, and what they make waits: it is PENDING, `Cancel`,
+   * `Terminate` and `SignalExecution` reach it, and `ExplainExecution` says who paused the workflow. So does what had been
+   * accepted and no server had begun, such as what has a start delay. An execution that is retried meanwhile is PAUSED.
+   * While it waits no time counts for its timeout, and a start delay runs on. New revisions and deletion leave the pause
+   * as it is; a new workflow of the same name has none.
+   *
+   * The answer comes after one commit that holds all of it: every execution either had started by then, or been taken by a
+   * server that was about to start it, or waits.
+   *
+   * @generated from rpc flowkeep.v1.WorkflowService.PauseWorkflow
+   */
+  pauseWorkflow: {
+    methodKind: "unary";
+    input: typeof PauseWorkflowRequestSchema;
+    output: typeof PauseWorkflowResponseSchema;
+  },
+  /**
+   * Resumes a workflow: what waited starts now, or when its start delay is over, by priority and age as always; and
+   * executions that the pause of the workflow has paused go on. Those that somebody paused one by one, or that a breakpoint
+   * holds, stay PAUSED. A workflow that is not paused is returned as it is.
+   *
+   * @generated from rpc flowkeep.v1.WorkflowService.ResumeWorkflow
+   */
+  resumeWorkflow: {
+    methodKind: "unary";
+    input: typeof ResumeWorkflowRequestSchema;
+    output: typeof ResumeWorkflowResponseSchema;
   },
   /**
    * Makes workflows be as their definitions say: creates those whose name is new, makes a new revision of those whose
