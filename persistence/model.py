@@ -238,6 +238,17 @@ class Edit(msgspec.Struct, frozen=True, omit_defaults=True):
     is_skipped: bool = False
 
 
+class EditedVariable(msgspec.Struct, frozen=True):
+    """What somebody has set a variable to, which stands until a step assigns it.
+
+    The event `seq` tells it; the first such event of the variable is `first_seq`.
+    """
+
+    value: Json
+    seq: int
+    first_seq: int
+
+
 class Wanted(msgspec.Struct, frozen=True):
     """Of which steps it takes what to drive an execution on: the output and all about failures, the variables that they
     assigned, the input."""
@@ -319,7 +330,8 @@ class ExecutionDetail(msgspec.Struct, frozen=True):
     `unreadable` names all that cannot be read, such as `deadline_time`, `input`, `steps.fetch.output`; without it, the
     rest is shown, but the execution cannot be driven. `omitted` are the keys of steps whose payloads were not read:
     None where an execution is shown, and UNREAD where it is loaded to be driven. `time` is when it was so, where it is
-    shown as it was. `edit` is that of its run, `vars` are what it was given when it was made from another one.
+    shown as it was. `edit` is that of its run, `vars` are what it was given when it was made from another one, and
+    `edited` what somebody has set variables to since, by their names.
     """
 
     execution: Execution
@@ -333,6 +345,7 @@ class ExecutionDetail(msgspec.Struct, frozen=True):
     time: datetime | None = None
     edit: Edit | None = None
     vars: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    edited: Mapping[str, EditedVariable] = msgspec.field(default_factory=dict)
 
 
 class Posted(msgspec.Struct, frozen=True):

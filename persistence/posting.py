@@ -98,9 +98,11 @@ def admits_kind(execution: Standing, unseen: Iterable[str], kind: MessageKind, *
 
 
 def _is_held(execution: Execution, unseen: Sequence[str], posting: Posting) -> bool:
-    """Return whether the pause goes on in which the step is held that is to be edited."""
-    pause, letting_go = execution.pause, {MessageKind.RESUME, MessageKind.CANCEL, MessageKind.TERMINATE}
-    return pause is not None and pause.seq == posting.body.get("pause_seq") and letting_go.isdisjoint(unseen)
+    """Return whether the pause goes on in which something is to be edited, and no end is decided."""
+    resumes = MessageKind.RESUME, f"{OF_WORKFLOW}{MessageKind.RESUME}"
+    pause, letting_go = execution.pause, {*resumes, MessageKind.CANCEL, MessageKind.TERMINATE}
+    is_same = pause is not None and pause.seq == posting.body.get("pause_seq")
+    return is_same and execution.ending is None and letting_go.isdisjoint(unseen)
 
 
 def check_room(execution: Execution, sizes: Sequence[int], posting: Posting) -> None:
@@ -145,5 +147,5 @@ _WANTED = {
     MessageKind.RESUME: "only what is PAUSED can be resumed",
     MessageKind.SIGNAL: "what is being cancelled takes no signals",
     MessageKind.BREAKPOINTS: "what is being cancelled cannot be held",
-    MessageKind.EDIT: "what is edited must be PAUSED, and not have gone on since the step was held",
+    MessageKind.EDIT: "what is edited must be PAUSED, and not have gone on since it was looked at",
 }

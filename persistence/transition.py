@@ -18,6 +18,7 @@ from persistence.model import (
     RETRIABLE_STATES,
     UNREAD,
     Edit,
+    EditedVariable,
     Ending,
     Event,
     Execution,
@@ -134,8 +135,8 @@ class Transition(msgspec.Struct, frozen=True):
     changes a task of people, who may have completed it, and a release leaves the execution claimable at once. `letters`
     go to other executions and change nothing of their rows: so they cannot bind, and there is an event with which they
     were sent. `tasks` of people are made; `task_changes` change those that have not ended. `signals` are those that no
-    step has taken, UNREAD where they stay as they are. What `gives_up` waiting for one is refused as an end is: it may
-    have come.
+    step has taken, and `edited` variables that somebody has set; UNREAD where they stay as they are. What `gives_up`
+    waiting for a signal is refused as an end is: it may have come.
     """
 
     org: str
@@ -168,6 +169,7 @@ class Transition(msgspec.Struct, frozen=True):
     bytes: int = 0
     usage: Usage | None = None
     signals: Sequence[Signal] | msgspec.UnsetType = UNREAD
+    edited: Mapping[str, EditedVariable] | msgspec.UnsetType = UNREAD
     gives_up: bool = False
 
     @property

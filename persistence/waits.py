@@ -40,7 +40,7 @@ class Wait(msgspec.Struct, frozen=True, omit_defaults=True):
     `wake_time` is when it goes on by itself, None where no timer decides. `attempt` is the one that a RETRY comes to,
     `resource` what a SLOT is of, `handler` what a WORKER must have, `wishes` what else, as the engine writes it, `task`
     the id of a TASK; that was `escalated` when it was overdue for the first time. A SIGNAL is one of these `signals`;
-    `every`: one of each.
+    `every`: one of each. `edited`: what the step at a BREAKPOINT is to be called with was changed by somebody.
     """
 
     kind: WaitKind
@@ -55,3 +55,4 @@ class Wait(msgspec.Struct, frozen=True, omit_defaults=True):
     wishes: str = ""
     signals: tuple[str, ...] = ()
     every: bool = False
+    edited: bool = False

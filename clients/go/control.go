@@ -100,6 +100,19 @@ func (c *Client) EditStepInput(ctx context.Context, executionID, path string, in
 	return response.GetExecution(), err
 }
 
+// EditVariables sets variables of an execution that is paused: what is evaluated from then on sees them. The variables are
+// anything of which encoding/json makes an object. Of one that is not paused the error is ErrFailedPrecondition,
+// EXECUTION_STATE.
+func (c *Client) EditVariables(ctx context.Context, executionID string, vars any) (*flowkeepv1.Execution, error) {
+	given, err := toStruct(vars, "vars")
+	if err != nil {
+		return nil, err
+	}
+	request := &flowkeepv1.EditVariablesRequest{ExecutionId: executionID, Vars: given, RequestId: requestID("")}
+	response, err := call(ctx, c, c.executions.EditVariables, request, c.timeout)
+	return response.GetExecution(), err
+}
+
 // Terminate ends an execution at once, without waiting for what runs, and returns it.
 func (c *Client) Terminate(ctx context.Context, executionID, reason string) (*flowkeepv1.TerminateResponse, error) {
 	request := &flowkeepv1.TerminateRequest{ExecutionId: executionID, Reason: reason, RequestId: requestID("")}

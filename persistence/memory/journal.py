@@ -24,6 +24,7 @@ from persistence.memory.tables import (
     ExecutionRow,
     KeptRequest,
     Tables,
+    fresh_edited,
     fresh_ending,
     fresh_message,
     fresh_signal,
@@ -247,11 +248,14 @@ class MemoryJournal:
         invariants.check_execution(after)
         result, steps = copied(transition.result), _kept(transition.steps)
         signals = UNREAD if transition.signals is UNREAD else tuple(map(fresh_signal, transition.signals))
+        edited = UNREAD if transition.edited is UNREAD else fresh_edited(transition.edited)
         people.keep(self._tables, after.org, after.id, transition.tasks, transition.task_changes)
         row.execution = after
         row.awaits = frozenset(transition.awaits if after.wake_time is not None else ())
         if signals is not UNREAD:
             row.signals = signals
+        if edited is not UNREAD:
+            row.edited = edited
         row.result = result if after.state.is_end else None
         for step in steps.values():
             row.put(step)

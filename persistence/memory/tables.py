@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -17,6 +17,7 @@ from persistence.memory.json import copied
 from persistence.model import (
     UNREAD,
     Edit,
+    EditedVariable,
     Ending,
     Event,
     Execution,
@@ -68,6 +69,8 @@ class ExecutionRow:
     """Those that no step has taken."""
     vars: Json = field(default_factory=dict)
     """Variables that it was given when it was made."""
+    edited: Mapping[str, EditedVariable] = field(default_factory=dict)
+    """Variables that somebody has set."""
 
     def fresh(self) -> Execution:
         """Return the row, sharing nothing that a caller could change."""
@@ -80,7 +83,13 @@ class ExecutionRow:
         steps = tuple(fresh_step(self.steps[key]) for key in sorted(self.steps))
         edit = self.edit and replace(self.edit, value=copied(self.edit.value))
         return ExecutionDetail(
-            self.fresh(), copied(self.input), copied(self.result), steps, edit=edit, vars=copied(self.vars)
+            self.fresh(),
+            copied(self.input),
+            copied(self.result),
+            steps,
+            edit=edit,
+            vars=copied(self.vars),
+            edited=fresh_edited(self.edited),
         )
 
     def driven(self, most: int) -> ExecutionDetail:
@@ -259,6 +268,11 @@ def fresh_message(message: Message) -> Message:
 def fresh_signal(signal: Signal) -> Signal:
     """Return the signal, sharing nothing that can be changed."""
     return replace(signal, payload=copied(signal.payload))
+
+
+def fresh_edited(edited: Mapping[str, EditedVariable]) -> dict[str, EditedVariable]:
+    """Return variables that somebody has set, sharing nothing that can be changed."""
+    return {name: replace(each, value=copied(each.value)) for name, each in edited.items()}
 
 
 def fresh_step(step: Step) -> Step:

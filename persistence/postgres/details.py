@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import asyncpg
 from msgspec.structs import replace
 
-from persistence.model import Execution, ExecutionDetail, ExecutionOutcome, ExecutionSteps, Step
+from persistence.model import EditedVariable, Execution, ExecutionDetail, ExecutionOutcome, ExecutionSteps, Step
 from persistence.postgres import mending, records
 from persistence.postgres.connection import Session
 from persistence.postgres.step_payloads import EVERYTHING, FIRST, steps_within
 
 _PAYLOAD = """
-SELECT p.input, p.edit, p.vars, e.result FROM executions e
+SELECT p.input, p.edit, p.vars, e.result, e.edited_vars FROM executions e
 LEFT JOIN execution_inputs p ON p.org_id = e.org_id AND p.execution_id = e.id
 WHERE e.org_id = $1 AND e.id = $2"""
 _OUTLINES = EVERYTHING.outlines(
@@ -86,6 +86,7 @@ def detail(
 ) -> ExecutionDetail:
     """Return an execution with the row of its payloads and with steps, of which `lost` cannot be read."""
     given, result, edit, vars, unreadable = {}, None, None, dict[str, Any](), [*execution.unreadable, *lost]
+    edited: Mapping[str, EditedVariable] = {}
     try:
         given = records.document(payload["input"] if payload else None)
     except Exception:
@@ -102,6 +103,12 @@ def detail(
         vars = records.document((payload and payload["vars"]) or "{}")
     except Exception:
         unreadable.append("vars")
+    try:
+        edited = records.edited(payload["edited_vars"]) if payload else {}
+    except Exception:
+        unreadable.append("edited_vars")
     if unreadable:
         mending.tell(execution.id, unreadable)
-    return ExecutionDetail(execution, given, result, tuple(steps), tuple(unreadable), edit=edit, vars=vars)
+    return ExecutionDetail(
+        execution, given, result, tuple(steps), tuple(unreadable), edit=edit, vars=vars, edited=edited
+    )

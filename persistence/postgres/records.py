@@ -23,6 +23,7 @@ from persistence.lineage import Lineage
 from persistence.model import (
     FINAL_STATES,
     Edit,
+    EditedVariable,
     Ending,
     Execution,
     ExecutionState,
@@ -292,6 +293,11 @@ def breakpoints(text: str) -> Breakpoints:
 def signals(text: str | None) -> tuple[Signal, ...]:
     """Return the signals that no step has taken. Raises some error when they are none."""
     return () if text is None else msgspec.convert(decoded(text), tuple[Signal, ...])
+
+
+def edited(text: str | None) -> dict[str, EditedVariable]:
+    """Return the variables that somebody has set. Raises some error when they are none."""
+    return {} if text is None else msgspec.convert(decoded(text), dict[str, EditedVariable])
 
 
 def edit(text: str | None) -> Edit | None:

@@ -166,6 +166,7 @@ executions = Table(
     Column("pause", JSONB, comment="Of a PAUSED one: by, reason, time, is_hard, stops_deadline; or NULL."),
     Column("breakpoints", JSONB, comment="Where it is held before steps begin: by, points, halt, step; or NULL."),
     Column("signals", JSONB, comment="Signals that no step has taken: id, name, payload, sender, time, size; or NULL."),
+    Column("edited_vars", JSONB, comment="Variables that somebody has set: value, seq, first_seq, by name; or NULL."),
     Column("reopened_seq", BigInteger, comment="Number of the event with which its run began; NULL in the first."),
     Column("lineage", JSONB, comment="Of one that was made from another one: source, seq, step_path; or NULL."),
     Column("held_back", Boolean, comment="True where it waits for the resume of its workflow before it starts."),

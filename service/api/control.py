@@ -10,7 +10,7 @@ from flowkeep.v1 import execution_service_pb2 as pb
 from flowkeep.v1.execution_pb2 import Execution as ExecutionMessage
 from persistence.model import MessageKind
 from service.api.breakpoints import read_breakpoints
-from service.api.claims import WRITE_WORKFLOWS
+from service.api.claims import READ_WORKFLOWS, WRITE_WORKFLOWS
 from service.api.errors import invalid
 from service.api.executions import execution_message
 from service.api.identity import current_identity
@@ -79,6 +79,20 @@ class ControlCalls:
             moves_secrets=caller.may(WRITE_WORKFLOWS),
         )
         return pb.EditStepInputResponse(execution=execution_message(execution))
+
+    async def EditVariables(self, request: pb.EditVariablesRequest, context: Any) -> pb.EditVariablesResponse:
+        if not request.vars.fields:
+            raise invalid("vars", "is required: the variables to set, and their values")
+        caller, given = current_identity.get(), await in_slices(read_struct(request.vars))
+        execution = await self._debugging.edit_variables(
+            caller.scope,
+            UUID(request.execution_id),
+            given,
+            caller.subject,
+            request.request_id,
+            sees_definition=caller.may(READ_WORKFLOWS),
+        )
+        return pb.EditVariablesResponse(execution=execution_message(execution))
 
     async def Terminate(self, request: pb.TerminateRequest, context: Any) -> pb.TerminateResponse:
         return pb.TerminateResponse(execution=await self._asked(request, MessageKind.TERMINATE))

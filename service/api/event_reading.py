@@ -125,7 +125,7 @@ def _cancelled(told: pb.StepCancelled) -> events.StepCancelled:
 
 
 def _assigned(told: pb.VariablesAssigned) -> events.VariablesAssigned:
-    return events.VariablesAssigned(told.path, payload.from_struct(told.vars), told.iteration)
+    return events.VariablesAssigned(told.path, payload.from_struct(told.vars), told.iteration, told.edited_by)
 
 
 def _signal(told: pb.SignalReceived) -> events.SignalReceived:
@@ -196,6 +196,7 @@ def _wait(told: WaitMessage) -> Wait:
         Wishes(tuple(sorted(told.worker.labels.items())), tuple(told.worker.versions)).text,
         tuple(told.signal.names),
         told.signal.every,
+        told.breakpoint.edited,
     )
 
 

@@ -122,6 +122,7 @@ def wait_message(wait: Wait) -> WaitMessage:
             message.task.task_id, message.task.escalated = wait.task, wait.escalated
         case WaitKind.BREAKPOINT:
             message.breakpoint.SetInParent()
+            message.breakpoint.edited = wait.edited
         case WaitKind.SIGNAL:
             message.signal.name, message.signal.every = wait.signals[0], wait.every
             message.signal.names.extend(wait.signals)
@@ -386,4 +387,6 @@ def _signal(signal: Signal) -> pb.SignalReceived:
 
 
 def _assigned(body: events.VariablesAssigned) -> pb.VariablesAssigned:
-    return pb.VariablesAssigned(path=body.path, vars=payload.to_struct(body.vars), iteration=body.iteration)
+    return pb.VariablesAssigned(
+        path=body.path, vars=payload.to_struct(body.vars), iteration=body.iteration, edited_by=body.edited_by
+    )

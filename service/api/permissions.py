@@ -7,6 +7,7 @@ from typing import Any
 
 from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_FULL
 from flowkeep.v1.execution_service_pb2 import (
+    EditVariablesRequest,
     ExecuteRequest,
     ForkExecutionRequest,
     RetryRequest,
@@ -46,6 +47,7 @@ PERMISSIONS: Mapping[str, str] = {
     "/flowkeep.v1.ExecutionService/Resume": CONTROL_EXECUTIONS,
     "/flowkeep.v1.ExecutionService/SetBreakpoints": CONTROL_EXECUTIONS,
     "/flowkeep.v1.ExecutionService/EditStepInput": CONTROL_EXECUTIONS,
+    "/flowkeep.v1.ExecutionService/EditVariables": CONTROL_EXECUTIONS,
     "/flowkeep.v1.ExecutionService/Terminate": "executions.cancel",
     "/flowkeep.v1.ExecutionService/Retry": "executions.execute",
     "/flowkeep.v1.ExecutionService/ForkExecution": "executions.execute",
@@ -93,5 +95,7 @@ def also_needed(request: Any) -> Iterator[str]:
                 yield WRITE_WORKFLOWS  # who may only run what others wrote could call anything, with their secrets
         case ForkExecutionRequest() if request.outputs or request.vars.fields:
             yield WRITE_WORKFLOWS  # as above, by what steps are called with that come after
+        case EditVariablesRequest():
+            yield WRITE_WORKFLOWS
         case RetryRequest() if request.HasField("skip"):
             yield WRITE_WORKFLOWS

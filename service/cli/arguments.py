@@ -75,6 +75,11 @@ def parse_pairs(pairs: Iterable[str], option: str) -> Iterator[tuple[str, str]]:
         yield key, value
 
 
+def read_values(pairs: Iterable[str], option: str) -> dict[str, Any]:
+    """Return what `name=value` texts say; a value is JSON, or else text. Raises BadParameter, TextError."""
+    return {name: _value(value, option) for name, value in parse_pairs(pairs, option)}
+
+
 def parse_time(text: str | None, option: str) -> datetime | None:
     """Return a point in time: ISO 8601 (local time unless it says otherwise), or a span before now such as `2h`."""
     from flowkeep.times import to_datetime

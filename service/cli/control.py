@@ -1,4 +1,4 @@
-"""Commands that hold executions, let them go on, and end them at once: pause, resume, terminate, debug."""
+"""Commands that hold executions, change them, let them go on, and end them at once: pause, set-vars, debug, …"""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def register(app: typer.Typer) -> None:
         ("pause", pause),
         ("resume", resume),
         ("terminate", terminate),
+        ("set-vars", set_vars),
         ("debug", debug),
     ):
         command(app, name, panel=_PANEL)(function)
@@ -58,6 +59,27 @@ async def terminate(session: Session, execution_id: _Id, reason: _Reason = "", r
     _show(session, await session.client.terminate(await _found(session, execution_id), reason, request_id=request_id))
 
 
+async def set_vars(
+    session: Session,
+    execution_id: _Id,
+    values: Annotated[
+        list[str],
+        typer.Argument(
+            help="What to set, such as total=12 or name=text; a value that is not JSON is text.",
+            metavar="NAME=VALUE...",
+            show_default=False,
+        ),
+    ],
+    request_id: RequestId = None,
+) -> None:
+    """Set variables of an execution that is paused: what is evaluated from then on sees them."""
+    from service.cli.arguments import read_values
+
+    given = read_values(values, "NAME=VALUE")
+    found = await _found(session, execution_id)
+    _show(session, await session.client.edit_variables(found, given, request_id=request_id))
+
+
 async def debug(
     session: Session,
     workflow: Annotated[str, typer.Argument(help="Name or id of the workflow to execute.", show_default=False)] = "",
@@ -72,7 +94,7 @@ async def debug(
     """Execute a workflow step by step: it is held before steps, shows what each is called with, and lets you change it.
 
     Without --break it is held before its first step. Takes commands from standard input, one on a line: n on to the
-    next step, c on to the next breakpoint, i INPUT to change the input, h for the others.
+    next step, c on to the next breakpoint, i INPUT to change the input, set NAME=VALUE a variable, h for the others.
     """
     from service.cli.arguments import read_input
     from service.cli.debugging import debug as debugged

@@ -15,10 +15,12 @@ from flowkeep.payload import from_struct
 from flowkeep.requests import execute_request
 from flowkeep.v1.event_pb2 import ExecutionEvent
 from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_FULL, Breakpoint, Execution
+from service.cli.arguments import read_values
 from service.cli.following import name_started, show_execution, told_how_to_ask_again
 from service.cli.json_form import json_form
 from service.cli.progress_lines import history_line
 from service.cli.progress_state import Progress, outline
+from service.cli.reading import TextError
 from service.cli.rendering import clean, payload_text, plain, show, show_json
 from service.cli.session import Session
 from service.cli.step_view import step_view
@@ -29,6 +31,7 @@ n                    on to the next step that begins; so does an empty line
 c                    on to the next breakpoint, or to the end
 t STEP               on to a step
 i INPUT              call the step that is held with this input, a JSON object
+set NAME=VALUE       set a variable: JSON, or else text
 b                    show the breakpoints
 b STEP [CONDITION]   hold it before a step, too: always, or where a condition in CEL is true of `params`
 d STEP               hold it before that step no more
@@ -132,6 +135,8 @@ class _Debugger:
             case "i", text if text:
                 await self._client.edit_step_input(self._id, self._held_step(), _object(text))
                 self._say(plain(f"{self.held} will be called with that", "dim"), None)
+            case "set", text if text:
+                await self._set(text)
             case "b", "":
                 self._show_points((await self._client.get_execution(self._id)).breakpoints)
             case "b", text:
@@ -170,6 +175,19 @@ class _Debugger:
         else:
             show_execution(self._session, execution)
 
+    async def _set(self, text: str) -> None:
+        try:
+            given = read_values([text], "set")
+        except (typer.BadParameter, TextError) as error:
+            raise CommandError(f"set NAME=VALUE: {error}") from None
+        await self._client.edit_variables(self._id, given)
+        if not self.held:
+            return self._say(plain("it is set", "dim"), None)
+        step = (await self._client.get_step(self._id, self.held)).step
+        now = from_struct(step.input) if step.HasField("input") else None
+        self._say(payload_text("Input", now) if now is not None else None, {"held": self.held, "input": now})
+        return None
+
     async def _go_on(self, *, step_over: bool = False, run_to: str = "") -> None:
         await self._client.resume(self._id, step_over=step_over, run_to=run_to)
         await self.follow()
@@ -202,7 +220,7 @@ class _Debugger:
 
 def _prompt(debugger: _Debugger) -> None:
     where = f"before {debugger.held}" if debugger.held else "paused"
-    show(plain(f"{where}: n next step, c continue, i INPUT, b STEP, v all, h help, q end", "dim"))
+    show(plain(f"{where}: n next step, c continue, i INPUT, set NAME=VALUE, b STEP, v all, h help, q end", "dim"))
 
 
 def _object(text: str) -> dict[str, object]:

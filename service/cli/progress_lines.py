@@ -94,7 +94,9 @@ def _told(event: ExecutionEvent, progress: Progress) -> Text:
             return plain(f"signal {event.signal_received.name} received")
         case "variables_assigned":
             values = from_struct(event.variables_assigned.vars)
-            return plain(", ".join(f"{name} = {_value(value)}" for name, value in values.items()))
+            by = event.variables_assigned.edited_by
+            told = ", ".join(f"{name} = {_value(value)}" for name, value in values.items())
+            return plain(f"{told}, set by {by}" if by else told)
         case "finished":
             return _finished(event.finished, progress)
         case "reopened":

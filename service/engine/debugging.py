@@ -10,7 +10,7 @@ from uuid import UUID
 from persistence.breakpoints import Breakpoint
 from persistence.errors import ExecutionFinishedError
 from persistence.model import Execution, MessageKind, Scope, Step, WaitKind
-from persistence.posting import Posting
+from persistence.posting import Posting, admits
 from persistence.repository import Repository
 from persistence.requests import Method
 from service.engine import paths
@@ -18,9 +18,10 @@ from service.engine.control import Control
 from service.engine.definition import Call, Definition, Repeat, StepSpec
 from service.engine.expressions import ExpressionError, compile_condition
 from service.engine.handlers.registry import Registry
-from service.engine.payload import normalising, size
+from service.engine.payload import check, normalising, size
 from service.engine.planning.breakpoint_rules import EVERY, PARAMS
 from service.engine.planning.draft import EVENT_BYTES
+from service.engine.planning.state import gathering_variables
 from service.engine.requests import asked
 from service.engine.retries import MOVED_SECRETS
 from service.engine.slices import Work, in_slices
@@ -34,7 +35,7 @@ _COMPILED = 8_000
 _OF_ITEM = re.compile(r"(?:[^\[\].]+\[(?:0|[1-9]\d*)\]\.)+[^\[\].]+")
 
 _SHOWN = 5
-"""Steps of a definition that a refusal names at most."""
+"""Steps or variables of a definition that a refusal names at most."""
 
 
 class StepNotHeldError(Exception):
@@ -117,15 +118,66 @@ class Debugging:
             raise ValidationError([Violation("input", MOVED_SECRETS)])
         if handler is not None and (problems := handler.validate(given, secrets.keys())):
             raise ValidationError([Violation(below("input", where), message) for where, message in problems])
-        most = page.definition.max_bytes
-        if (all_of_it := execution.bytes + EVENT_BYTES + size(given)) > most:
-            wrong = f"with it the execution would have written {all_of_it:,} bytes; it may write {most:,}"
+        if wrong := _beyond(execution, page.definition, given):
             raise ValidationError([Violation("input", wrong)])
         body["pause_seq"] = execution.pause.seq if execution.pause is not None else 0
         await self._control.send(
             scope, execution_id, Posting(self._control.new_id(), MessageKind.EDIT, by, body), request
         )
         return await self._repository.get_execution(scope, execution_id)
+
+    async def edit_variables(
+        self,
+        scope: Scope,
+        execution_id: UUID,
+        given: Mapping[str, Any],
+        by: str,
+        request_id: str,
+        *,
+        sees_definition: bool,
+    ) -> Execution:
+        """Set variables of an execution that is paused, and return it after that.
+
+        What is wrong names variables of the definition only for who may see that: `sees_definition`. Raises
+        ValidationError, and what `Control.ask` raises.
+        """
+        given = await in_slices(normalising(dict(given), "vars"))
+        body: dict[str, Any] = {"vars": given}
+        request = await in_slices(asked(Method.EDIT, request_id, by, execution_id=str(execution_id), body=body))
+        # Read before its variables: should it go on meanwhile, its pause is another one, and the edit is refused.
+        execution = await self._repository.get_execution(scope, execution_id)
+        if request is not None and await self._repository.find_asked(scope.org, request) is not None:
+            return execution
+        body["pause_seq"] = execution.pause.seq if execution.pause is not None else 0
+        posting = Posting(self._control.new_id(), MessageKind.EDIT, by, body)
+        admits(execution, (), posting)  # else it would be told what is wrong with what can never be
+        definition = await self._workflows.of(execution)
+        detail = await self._repository.get_detail(scope, execution_id, first=1)
+        before = await in_slices(gathering_variables(detail))
+        known = sorted({*definition.variables, *before})
+        if unknown := [name for name in given if name not in known]:
+            some = f": it has {_some(known)}" if sees_definition and known else ""
+            raise ValidationError(
+                [Violation(f"vars.{name}", f"is no variable of the workflow{some}") for name in unknown]
+            )
+        if found := check({**before, **given}, "vars"):
+            raise ValidationError(found)
+        if wrong := _beyond(execution, definition, given):
+            raise ValidationError([Violation("vars", wrong)])
+        await self._control.send(scope, execution_id, posting, request)
+        return await self._repository.get_execution(scope, execution_id)
+
+
+def _beyond(execution: Execution, definition: Definition, given: Mapping[str, Any]) -> str:
+    """Return what is wrong with a value when the execution has no room to write it, empty where it has."""
+    most = definition.max_bytes
+    if (all_of_it := execution.bytes + EVENT_BYTES + size(given)) <= most:
+        return ""
+    return f"with it the execution would have written {all_of_it:,} bytes; it may write {most:,}"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
 
 
 def _unfit(spec: StepSpec, step: Step) -> str:
@@ -158,8 +210,6 @@ def wrong_path(definition: Definition, path: str) -> Iterator[str]:
         return
     spec = definition.places.get(paths.place(path))
     if spec is None or ("[" in path and not _OF_ITEM.fullmatch(path)):
-        named = list(definition.places)
-        some = ", ".join(named[:_SHOWN]) + (", …" if len(named) > _SHOWN else "")
-        yield f"{path!r} is no step of the workflow: {some}"
+        yield f"{path!r} is no step of the workflow: {_some(list(definition.places))}"
     elif isinstance(spec.action, Repeat):
         yield f"runs other steps, and is not held itself: name one of them, such as {path}.…"

@@ -295,6 +295,11 @@ class Definition:
         """What number each place has in the order of `places`, from 1."""
         return {place: position for position, place in enumerate(self.places, start=1)}
 
+    @cached_property
+    def variables(self) -> frozenset[str]:
+        """The names of the variables that steps assign."""
+        return frozenset(name for spec in self.places.values() for name, _ in spec.assign)
+
     def find(self, path: str) -> StepSpec | None:
         """Return the step that has the path `path` in executions, None if there is none."""
         # Behind each step around it stands the number of an item; a path that was written by hand may have others.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import pytest
 
@@ -53,3 +54,28 @@ async def test_a_workflow_is_debugged_in_the_terminal(target: str) -> None:
     assert [each["held"] for each in told if "held" in each] == ["length"]
     assert "give a workflow" in await refused(target, "debug", code=2)
     assert "is no step" in await refused(target, "debug", "greeting", "--set", "name=x", "--break", "absent", code=2)
+
+
+COUNTING = """
+name: counting
+steps:
+  - {id: count, handler: transform, params: {value: 1}, assign: {n: result}}
+  - {id: show, handler: call_api, params: {url: "http://127.0.0.1:9/${ vars.n }"}, on_error: CONTINUE}
+output: ${ vars.n }
+"""
+
+
+async def test_variables_are_set_in_the_terminal(target: str) -> None:
+    await shown(target, "apply", "-", given=COUNTING)
+    text = await shown(target, "debug", "counting", "--break", "show", given="set n=7\nv\nx\n", code=1)
+    assert "http://127.0.0.1:9/7" in text
+    assert "n = 7, set by" in text
+    await at(target, "debug", "counting", "--break", "show", given="q\n")
+    (paused,) = re.findall(r'"execution_id": "([^"]+)"', (await at(target, "list", "--state", "paused")).out)
+    changed = (await at(target, "set-vars", paused, "n=[1, 2]")).json
+    assert changed["state"] == "PAUSED"
+    assert (await at(target, "get", paused)).json["vars"] == {"n": [1, 2]}
+    assert "vars.absent" in await refused(target, "set-vars", paused, "absent=1", code=2)
+    assert "NAME=VALUE" in await refused(target, "set-vars", paused, "n", code=2)
+    await shown(target, "terminate", paused)
+    assert "EXECUTION_FINISHED" in await refused(target, "set-vars", paused, "n=1", code=5)

@@ -53,6 +53,7 @@ BY_EXECUTION = (
     "Resume",
     "SetBreakpoints",
     "EditStepInput",
+    "EditVariables",
     "Cancel",
     "Terminate",
     "Retry",
@@ -107,6 +108,8 @@ def valid(path: str, workflow: str, execution_id: str, step_path: str = "pause")
         request.path = step_path
     if {"execution_id", "path", "input"} <= fields:
         request.input.SetInParent()
+    if {"execution_id", "vars"} <= fields and "outputs" not in fields:
+        request.vars["n"] = 1
     if {"execution_id", "payload"} <= fields:
         request.name = "paid"
     if "start" in fields:

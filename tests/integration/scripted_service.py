@@ -109,7 +109,7 @@ class Script(ExecutionServiceServicer, WorkflowServiceServicer):
 
     SignalExecution = CreateWorkflow
     TestStep = ForkExecution = CreateWorkflow
-    SignalExecution = SignalWithStart = SetBreakpoints = EditStepInput = CreateWorkflow
+    SignalExecution = SignalWithStart = SetBreakpoints = EditStepInput = EditVariables = CreateWorkflow
     PauseWorkflow = ResumeWorkflow = CreateWorkflow
     Retry = Pause = Resume = Terminate = Cancel = UpdateWorkflow = DeleteWorkflow = ApplyWorkflows = CreateWorkflow
 

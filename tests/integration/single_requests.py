@@ -169,6 +169,12 @@ ROWS: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({**E, "path": "a"}, "input"),
         ({**E, "path": "", "input": {}}, "path"),
     ],
+    "EditVariables": [
+        ({**E, "vars": {"n": 1}}, "EXECUTION_NOT_FOUND"),
+        (E, "vars"),
+        ({**E, "vars": {}}, "vars"),
+        ({**E, "vars": {"n": "a\0"}}, "vars.n"),
+    ],
     "SignalExecution": [
         ({**E, "name": "a"}, "EXECUTION_NOT_FOUND"),
         ({"correlation": {"workflow": "absent", "correlation_id": "a"}, "name": "a"}, "EXECUTION_NOT_FOUND"),

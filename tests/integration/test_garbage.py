@@ -138,6 +138,7 @@ async def test_empty_requests_and_wrong_wire_types(world):
 
 REFUSED_ON_WHAT_HAS_ENDED = (
     *("Cancel", "Pause", "Resume", "Terminate", "Retry", "SignalExecution", "SetBreakpoints", "EditStepInput"),
+    "EditVariables",
     "DeleteWorkflow",
 )
 

@@ -19,6 +19,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.struct_pb2 import Struct
 
+from flowkeep.payload import to_struct
 from flowkeep.v1 import execution_service_pb2 as executions_pb
 from flowkeep.v1 import step_test_pb2 as trials_pb
 from flowkeep.v1 import workflow_service_pb2 as workflows_pb
@@ -46,7 +47,7 @@ from tests.patience import PATIENCE
 FILES = (workflows_pb, executions_pb)
 STREAMED_OR_OF_WHAT_RUNS = (
     *("WatchExecution", "Cancel", "Pause", "Resume", "Terminate", "Retry", "SignalExecution"),
-    *("SetBreakpoints", "EditStepInput"),
+    *("SetBreakpoints", "EditStepInput", "EditVariables"),
 )
 SERVICES = {service.name: service for file in FILES for service in file.DESCRIPTOR.services_by_name.values()}
 METHODS = {method.name: method for service in SERVICES.values() for method in service.methods}
@@ -235,6 +236,7 @@ def _requests(workflow: str, execution_id: str) -> dict[str, Message]:
         "Terminate": executions_pb.TerminateRequest(execution_id=execution_id),
         "SetBreakpoints": executions_pb.SetBreakpointsRequest(execution_id=execution_id),
         "EditStepInput": executions_pb.EditStepInputRequest(execution_id=execution_id, path="one", input=Struct()),
+        "EditVariables": executions_pb.EditVariablesRequest(execution_id=execution_id, vars=to_struct({"n": 1})),
         "SignalExecution": executions_pb.SignalExecutionRequest(execution_id=execution_id, name="paid"),
         "SignalWithStart": executions_pb.SignalWithStartRequest(
             start=executions_pb.ExecuteRequest(workflow=workflow, correlation_id="A-17"), name="paid"

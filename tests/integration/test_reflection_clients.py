@@ -182,6 +182,8 @@ async def _use_every_rpc(session: Session) -> None:
     assert held["execution"]["breakpoints"] == points
     with pytest.raises(ToolError, match="not held by a breakpoint"):
         await session.call(run, "EditStepInput", execution_id=waiting, path="pause", input={})
+    with pytest.raises(ToolError, match="must be PAUSED"):
+        await session.call(run, "EditVariables", execution_id=waiting, vars={"n": 1})
     signal = await session.call(run, "SignalExecution", execution_id=waiting, name="paid", payload={"n": 1})
     assert signal["execution"]["execution_id"] == waiting
     start = {"workflow": "waiting", "correlation_id": "A-17"}

@@ -12,7 +12,7 @@ from msgspec import structs
 
 from persistence.errors import PersistenceError
 from persistence.memory import MemoryRepository
-from persistence.model import UNREAD, Event, ExecutionDetail, Scope, Step
+from persistence.model import UNREAD, EditedVariable, Event, ExecutionDetail, Scope, Step
 from persistence.postgres.commit import columns
 from persistence.postgres.commit.units import Group
 from persistence.processes import News
@@ -59,6 +59,7 @@ def merged(group: Group) -> Transition:
         tasks=[each for item in group.items for each in item.transition.tasks],
         task_changes=[each for item in group.items for each in item.transition.task_changes],
         signals=UNREAD if row["signals"] is None else msgspec.convert(row["signals"], tuple[Signal, ...]),
+        edited=UNREAD if row["edited_vars"] is None else msgspec.convert(row["edited_vars"], dict[str, EditedVariable]),
         gives_up=any(item.transition.gives_up for item in group.items),
     )
 

@@ -19,6 +19,7 @@ def check(driver: Driver) -> None:
         assert stored is not None
         folding.take(stored)
     told = folding.detail
+    assert told.edited == driver.state.edited
     assert list(told.steps) == sorted(driver.rows.values(), key=lambda row: row.key)
     kept = replace(driver.execution, bytes=0, ending=None, wake_time=None)
     assert replace(told.execution, bytes=0) == kept

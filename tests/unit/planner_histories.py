@@ -315,6 +315,8 @@ def _play(driver: Driver, kind: str, which: int, how: int) -> None:
             driver.resume(workflow_pause_id=("w1" if which % 3 == 0 else ""))
         case "hold":
             driver.pause(hard=how > 1, stop_deadline=how % 2 > 0, workflow_pause_id=("w1" if which % 2 else ""))
+        case "debug" if driver.state.is_paused and which % 3 == 0:
+            driver.edit_variables({name: [which, how] for name in ("x", "y", "by_hand")[how % 3 :]})
         case "debug" if driver.state.is_paused:
             driver.edit_input(min(waiting(driver, WaitKind.BREAKPOINT), default=path), {"edited": how})
             driver.resume(**({}, {"step_over": True}, {"run_to": path}, {"step_over": True})[how])

@@ -56,6 +56,10 @@ class Messages(ABC):
         """Let somebody change what a step is called with that is held."""
         return self._told(MessageKind.EDIT, path=path, input=given)
 
+    def edit_variables(self, given: Mapping[str, Any]) -> Plan:
+        """Let somebody set variables."""
+        return self._told(MessageKind.EDIT, vars=given)
+
     def terminate(self) -> Plan:
         """Let somebody terminate it."""
         return self._told(MessageKind.TERMINATE)

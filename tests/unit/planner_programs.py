@@ -135,7 +135,7 @@ class Driver(Messages):
         """What a store holds."""
         steps, state = [*self.past, *self.rows.values()], self.state
         detail = ExecutionDetail(self.execution, self.input, state.result, steps)
-        return replace(detail, signals=state.signals, edit=state.edit, vars=self.vars)
+        return replace(detail, signals=state.signals, edit=state.edit, vars=self.vars, edited=state.edited)
 
     def wake_time(self, path: str) -> datetime | None:
         """Until when a step waits."""
@@ -347,7 +347,9 @@ def starts(driver: Driver) -> list[tuple[str, int]]:
 
 def check_stored(driver: Driver) -> None:
     """Assert that what is stored gives the state again."""
-    assert restore(driver.definition, driver.stored) == told_by_rows(driver.definition, driver.state)
+    restored = restore(driver.definition, driver.stored)
+    assert restored == told_by_rows(driver.definition, driver.state)
+    assert list(restored.vars) == list(driver.state.vars)
 
 
 def told_by_rows(definition: Definition, state: State) -> State:

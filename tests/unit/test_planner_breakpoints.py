@@ -61,6 +61,83 @@ def test_what_was_edited_is_what_each_attempt_is_called_with() -> None:
     check(driver)
 
 
+def test_variables_that_are_set_are_seen_by_what_is_held_and_by_what_comes_later() -> None:
+    driver = Driver(
+        sequence(
+            step("a", assign={"n": "1"}),
+            step("b", params={"n": "${ vars.n }"}),
+            step("c", condition="vars.n > 5", params={"n": "${ vars.n }"}, assign={"n": "result"}),
+            step("d", params={"n": "${ vars.n }"}),
+        )
+    )
+    driver.set_breakpoints("b")
+    driver.start()
+    driver.succeed("a")
+    assert held(driver) == {"b": {"n": 1}}
+    plan, wait = driver.edit_variables({"n": 7}), driver.rows["b"].wait
+    assert wait is not None
+    assert [event.body for event in plan.events] == [
+        events.VariablesAssigned("", {"n": 7}, edited_by="ann"),
+        events.StepWaiting("b", wait, input={"n": 7}),
+    ]
+    assert (held(driver), driver.state.vars) == ({"b": {"n": 7}}, {"n": 7})
+    check(driver)
+    driver.recover()  # another process goes on with it
+    driver.edit_variables({"n": True})
+    assert held(driver)["b"]["n"] is True
+    driver.edit_variables({"n": 8})
+    driver.resume()
+    driver.succeed("b")
+    assert driver.running["c"].params == {"n": 8}
+    driver.succeed("c", 9)
+    assert driver.running["d"].params == {"n": 9}
+    check(driver)
+
+
+def test_an_input_that_was_edited_stays_so_when_variables_are_set() -> None:
+    driver = Driver(sequence(step("a", assign={"n": "1"}), step("b", params={"n": "${ vars.n }"})))
+    driver.set_breakpoints("b")
+    driver.start()
+    driver.succeed("a")
+    driver.edit_input("b", {"n": 2})
+    driver.edit_variables({"n": 7})
+    assert (held(driver), driver.state.vars) == ({"b": {"n": 2}}, {"n": 7})
+    driver.recover()
+    driver.edit_variables({"n": 8})
+    driver.resume()
+    assert driver.running["b"].params == {"n": 2}
+    check(driver)
+
+
+def test_what_is_held_and_cannot_be_called_so_shows_nothing_and_fails_when_it_begins() -> None:
+    driver = Driver(sequence(step("a", assign={"n": "1"}), step("b", params={"n": "${ 10 / vars.n }"})))
+    driver.set_breakpoints("b")
+    driver.start()
+    driver.succeed("a")
+    driver.edit_variables({"n": 0})
+    assert held(driver) == {"b": None}
+    check(driver)
+    driver.edit_variables({"n": 5})
+    assert held(driver) == {"b": {"n": 2}}
+    driver.edit_variables({"n": 0})
+    driver.resume()
+    assert driver.states["b"] == "FAILED"
+    check(driver)
+
+
+def test_variables_are_set_while_it_is_paused_alone() -> None:
+    driver = started(sequence(step("a", assign={"n": "1"}), step("b", params={"n": "${ vars.n }"})))
+    assert not driver.edit_variables({"n": 7}).events
+    driver.pause()
+    driver.edit_variables({"n": 7})
+    driver.succeed("a")  # it ran before, and assigns
+    driver.edit_variables({"n": 8})
+    driver.cancel()
+    assert not driver.edit_variables({"n": 9}).events
+    assert driver.state.vars == {"n": 8}
+    check(driver)
+
+
 def test_what_is_not_held_cannot_be_edited() -> None:
     driver = started(sequence(step("a"), step("b")))
     driver.pause()

@@ -1443,13 +1443,15 @@ func (x *StepCancelled) GetUsage() *Usage {
 // Variables were assigned.
 type VariablesAssigned struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Output only. Path of the step that assigned them; empty where they were given to an execution that was made from another
-	// one.
+	// Output only. Path of the step that assigned them; empty where somebody set them, and where they were given to an
+	// execution that was made from another one.
 	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
 	// Output only. The variables and their new values.
 	Vars *structpb.Struct `protobuf:"bytes,2,opt,name=vars,proto3" json:"vars,omitempty"`
 	// Output only. Number of the whole run of the step, from 1.
-	Iteration     int32 `protobuf:"varint,3,opt,name=iteration,proto3" json:"iteration,omitempty"`
+	Iteration int32 `protobuf:"varint,3,opt,name=iteration,proto3" json:"iteration,omitempty"`
+	// Output only. The verified subject that set them with EditVariables; empty otherwise.
+	EditedBy      string `protobuf:"bytes,4,opt,name=edited_by,json=editedBy,proto3" json:"edited_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1503,6 +1505,13 @@ func (x *VariablesAssigned) GetIteration() int32 {
 		return x.Iteration
 	}
 	return 0
+}
+
+func (x *VariablesAssigned) GetEditedBy() string {
+	if x != nil {
+		return x.EditedBy
+	}
+	return ""
 }
 
 // The execution was paused.
@@ -2267,11 +2276,12 @@ const file_flowkeep_v1_event_proto_rawDesc = "" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\x12.\n" +
 	"\afailure\x18\x03 \x01(\v2\x14.flowkeep.v1.FailureR\afailure\x12\x1c\n" +
 	"\titeration\x18\x04 \x01(\x05R\titeration\x12(\n" +
-	"\x05usage\x18\x05 \x01(\v2\x12.flowkeep.v1.UsageR\x05usage\"r\n" +
+	"\x05usage\x18\x05 \x01(\v2\x12.flowkeep.v1.UsageR\x05usage\"\x8f\x01\n" +
 	"\x11VariablesAssigned\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12+\n" +
 	"\x04vars\x18\x02 \x01(\v2\x17.google.protobuf.StructR\x04vars\x12\x1c\n" +
-	"\titeration\x18\x03 \x01(\x05R\titeration\"\xe1\x01\n" +
+	"\titeration\x18\x03 \x01(\x05R\titeration\x12\x1b\n" +
+	"\tedited_by\x18\x04 \x01(\tR\beditedBy\"\xe1\x01\n" +
 	"\x0fExecutionPaused\x12\x1b\n" +
 	"\tpaused_by\x18\x01 \x01(\tR\bpausedBy\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x12\n" +

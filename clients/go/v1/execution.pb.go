@@ -2111,7 +2111,9 @@ func (x *ChildWait) GetExecutionId() string {
 // The wait at a breakpoint: the step begins when the execution, which is PAUSED, is resumed. It is due from the first
 // moment on. What it is to be called with is its `input`.
 type BreakpointWait struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Output only. Whether somebody has changed the input: then it stays so, whatever is done to variables.
+	Edited        bool `protobuf:"varint,1,opt,name=edited,proto3" json:"edited,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2144,6 +2146,13 @@ func (x *BreakpointWait) ProtoReflect() protoreflect.Message {
 // Deprecated: Use BreakpointWait.ProtoReflect.Descriptor instead.
 func (*BreakpointWait) Descriptor() ([]byte, []int) {
 	return file_flowkeep_v1_execution_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *BreakpointWait) GetEdited() bool {
+	if x != nil {
+		return x.Edited
+	}
+	return false
 }
 
 // One attempt that failed.
@@ -2763,8 +2772,9 @@ const file_flowkeep_v1_execution_proto_rawDesc = "" +
 	"\atask_id\x18\x01 \x01(\tR\x06taskId\x12\x1c\n" +
 	"\tescalated\x18\x02 \x01(\bR\tescalated\".\n" +
 	"\tChildWait\x12!\n" +
-	"\fexecution_id\x18\x01 \x01(\tR\vexecutionId\"\x10\n" +
-	"\x0eBreakpointWait\"\x81\x02\n" +
+	"\fexecution_id\x18\x01 \x01(\tR\vexecutionId\"(\n" +
+	"\x0eBreakpointWait\x12\x16\n" +
+	"\x06edited\x18\x01 \x01(\bR\x06edited\"\x81\x02\n" +
 	"\rFailedAttempt\x12\x18\n" +
 	"\aattempt\x18\x01 \x01(\x05R\aattempt\x129\n" +
 	"\n" +

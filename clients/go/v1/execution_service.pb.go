@@ -2291,6 +2291,118 @@ func (x *EditStepInputResponse) GetExecution() *Execution {
 	return nil
 }
 
+// Request of EditVariables.
+type EditVariablesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. Id of the execution.
+	ExecutionId string `protobuf:"bytes,1,opt,name=execution_id,json=executionId,proto3" json:"execution_id,omitempty"`
+	// Required. The variables to set, one at least, and their values; the others stay as they are. Each is one that a step of
+	// the workflow assigns, or that the execution has. All variables of an execution are one payload, with the limits of
+	// one, and count for what it may write.
+	Vars *structpb.Struct `protobuf:"bytes,2,opt,name=vars,proto3" json:"vars,omitempty"`
+	// Optional. Id of this request, as of `PauseRequest.request_id`. At most 128 characters.
+	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EditVariablesRequest) Reset() {
+	*x = EditVariablesRequest{}
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EditVariablesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EditVariablesRequest) ProtoMessage() {}
+
+func (x *EditVariablesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EditVariablesRequest.ProtoReflect.Descriptor instead.
+func (*EditVariablesRequest) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *EditVariablesRequest) GetExecutionId() string {
+	if x != nil {
+		return x.ExecutionId
+	}
+	return ""
+}
+
+func (x *EditVariablesRequest) GetVars() *structpb.Struct {
+	if x != nil {
+		return x.Vars
+	}
+	return nil
+}
+
+func (x *EditVariablesRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+// Response of EditVariables.
+type EditVariablesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The execution after the request.
+	Execution     *Execution `protobuf:"bytes,1,opt,name=execution,proto3" json:"execution,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EditVariablesResponse) Reset() {
+	*x = EditVariablesResponse{}
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EditVariablesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EditVariablesResponse) ProtoMessage() {}
+
+func (x *EditVariablesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EditVariablesResponse.ProtoReflect.Descriptor instead.
+func (*EditVariablesResponse) Descriptor() ([]byte, []int) {
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *EditVariablesResponse) GetExecution() *Execution {
+	if x != nil {
+		return x.Execution
+	}
+	return nil
+}
+
 // Request of Terminate.
 type TerminateRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2306,7 +2418,7 @@ type TerminateRequest struct {
 
 func (x *TerminateRequest) Reset() {
 	*x = TerminateRequest{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[28]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2318,7 +2430,7 @@ func (x *TerminateRequest) String() string {
 func (*TerminateRequest) ProtoMessage() {}
 
 func (x *TerminateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[28]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2331,7 +2443,7 @@ func (x *TerminateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TerminateRequest.ProtoReflect.Descriptor instead.
 func (*TerminateRequest) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{28}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *TerminateRequest) GetExecutionId() string {
@@ -2366,7 +2478,7 @@ type TerminateResponse struct {
 
 func (x *TerminateResponse) Reset() {
 	*x = TerminateResponse{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[29]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2378,7 +2490,7 @@ func (x *TerminateResponse) String() string {
 func (*TerminateResponse) ProtoMessage() {}
 
 func (x *TerminateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[29]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2391,7 +2503,7 @@ func (x *TerminateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TerminateResponse.ProtoReflect.Descriptor instead.
 func (*TerminateResponse) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{29}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *TerminateResponse) GetExecution() *Execution {
@@ -2426,7 +2538,7 @@ type SignalExecutionRequest struct {
 
 func (x *SignalExecutionRequest) Reset() {
 	*x = SignalExecutionRequest{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[30]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2438,7 +2550,7 @@ func (x *SignalExecutionRequest) String() string {
 func (*SignalExecutionRequest) ProtoMessage() {}
 
 func (x *SignalExecutionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[30]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2451,7 +2563,7 @@ func (x *SignalExecutionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalExecutionRequest.ProtoReflect.Descriptor instead.
 func (*SignalExecutionRequest) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{30}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *SignalExecutionRequest) GetTarget() isSignalExecutionRequest_Target {
@@ -2532,7 +2644,7 @@ type SignalExecutionResponse struct {
 
 func (x *SignalExecutionResponse) Reset() {
 	*x = SignalExecutionResponse{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[31]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2544,7 +2656,7 @@ func (x *SignalExecutionResponse) String() string {
 func (*SignalExecutionResponse) ProtoMessage() {}
 
 func (x *SignalExecutionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[31]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2557,7 +2669,7 @@ func (x *SignalExecutionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalExecutionResponse.ProtoReflect.Descriptor instead.
 func (*SignalExecutionResponse) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{31}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *SignalExecutionResponse) GetExecution() *Execution {
@@ -2596,7 +2708,7 @@ type SignalWithStartRequest struct {
 
 func (x *SignalWithStartRequest) Reset() {
 	*x = SignalWithStartRequest{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[32]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2608,7 +2720,7 @@ func (x *SignalWithStartRequest) String() string {
 func (*SignalWithStartRequest) ProtoMessage() {}
 
 func (x *SignalWithStartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[32]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2621,7 +2733,7 @@ func (x *SignalWithStartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalWithStartRequest.ProtoReflect.Descriptor instead.
 func (*SignalWithStartRequest) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{32}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *SignalWithStartRequest) GetStart() *ExecuteRequest {
@@ -2667,7 +2779,7 @@ type SignalWithStartResponse struct {
 
 func (x *SignalWithStartResponse) Reset() {
 	*x = SignalWithStartResponse{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[33]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2679,7 +2791,7 @@ func (x *SignalWithStartResponse) String() string {
 func (*SignalWithStartResponse) ProtoMessage() {}
 
 func (x *SignalWithStartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[33]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2692,7 +2804,7 @@ func (x *SignalWithStartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalWithStartResponse.ProtoReflect.Descriptor instead.
 func (*SignalWithStartResponse) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{33}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *SignalWithStartResponse) GetExecution() *Execution {
@@ -2732,7 +2844,7 @@ type WatchExecutionRequest struct {
 
 func (x *WatchExecutionRequest) Reset() {
 	*x = WatchExecutionRequest{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[34]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2744,7 +2856,7 @@ func (x *WatchExecutionRequest) String() string {
 func (*WatchExecutionRequest) ProtoMessage() {}
 
 func (x *WatchExecutionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[34]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2757,7 +2869,7 @@ func (x *WatchExecutionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchExecutionRequest.ProtoReflect.Descriptor instead.
 func (*WatchExecutionRequest) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{34}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *WatchExecutionRequest) GetExecutionId() string {
@@ -2799,7 +2911,7 @@ type WatchExecutionResponse struct {
 
 func (x *WatchExecutionResponse) Reset() {
 	*x = WatchExecutionResponse{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[35]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2811,7 +2923,7 @@ func (x *WatchExecutionResponse) String() string {
 func (*WatchExecutionResponse) ProtoMessage() {}
 
 func (x *WatchExecutionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[35]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2824,7 +2936,7 @@ func (x *WatchExecutionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchExecutionResponse.ProtoReflect.Descriptor instead.
 func (*WatchExecutionResponse) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{35}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *WatchExecutionResponse) GetKind() isWatchExecutionResponse_Kind {
@@ -2914,7 +3026,7 @@ type EventBatch struct {
 
 func (x *EventBatch) Reset() {
 	*x = EventBatch{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[36]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2926,7 +3038,7 @@ func (x *EventBatch) String() string {
 func (*EventBatch) ProtoMessage() {}
 
 func (x *EventBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[36]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2939,7 +3051,7 @@ func (x *EventBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventBatch.ProtoReflect.Descriptor instead.
 func (*EventBatch) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{36}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *EventBatch) GetEvents() []*ExecutionEvent {
@@ -2960,7 +3072,7 @@ type Bookmark struct {
 
 func (x *Bookmark) Reset() {
 	*x = Bookmark{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[37]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2972,7 +3084,7 @@ func (x *Bookmark) String() string {
 func (*Bookmark) ProtoMessage() {}
 
 func (x *Bookmark) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[37]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2985,7 +3097,7 @@ func (x *Bookmark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bookmark.ProtoReflect.Descriptor instead.
 func (*Bookmark) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{37}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Bookmark) GetSeq() int64 {
@@ -3008,7 +3120,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[38]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3020,7 +3132,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[38]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3033,7 +3145,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{38}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Snapshot) GetSeq() int64 {
@@ -3067,7 +3179,7 @@ type StepOutput struct {
 
 func (x *StepOutput) Reset() {
 	*x = StepOutput{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[39]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3079,7 +3191,7 @@ func (x *StepOutput) String() string {
 func (*StepOutput) ProtoMessage() {}
 
 func (x *StepOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[39]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3092,7 +3204,7 @@ func (x *StepOutput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepOutput.ProtoReflect.Descriptor instead.
 func (*StepOutput) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{39}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *StepOutput) GetPath() string {
@@ -3139,7 +3251,7 @@ type BatchExecuteResponse_Result struct {
 
 func (x *BatchExecuteResponse_Result) Reset() {
 	*x = BatchExecuteResponse_Result{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[41]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3151,7 +3263,7 @@ func (x *BatchExecuteResponse_Result) String() string {
 func (*BatchExecuteResponse_Result) ProtoMessage() {}
 
 func (x *BatchExecuteResponse_Result) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[41]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3228,7 +3340,7 @@ type RetryRequest_EditedInput struct {
 
 func (x *RetryRequest_EditedInput) Reset() {
 	*x = RetryRequest_EditedInput{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[43]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3240,7 +3352,7 @@ func (x *RetryRequest_EditedInput) String() string {
 func (*RetryRequest_EditedInput) ProtoMessage() {}
 
 func (x *RetryRequest_EditedInput) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[43]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3283,7 +3395,7 @@ type RetryRequest_SkippedStep struct {
 
 func (x *RetryRequest_SkippedStep) Reset() {
 	*x = RetryRequest_SkippedStep{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[44]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3295,7 +3407,7 @@ func (x *RetryRequest_SkippedStep) String() string {
 func (*RetryRequest_SkippedStep) ProtoMessage() {}
 
 func (x *RetryRequest_SkippedStep) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[44]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3338,7 +3450,7 @@ type ForkExecutionRequest_GivenOutput struct {
 
 func (x *ForkExecutionRequest_GivenOutput) Reset() {
 	*x = ForkExecutionRequest_GivenOutput{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[45]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3350,7 +3462,7 @@ func (x *ForkExecutionRequest_GivenOutput) String() string {
 func (*ForkExecutionRequest_GivenOutput) ProtoMessage() {}
 
 func (x *ForkExecutionRequest_GivenOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[45]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3395,7 +3507,7 @@ type ForkExecutionResponse_Check struct {
 
 func (x *ForkExecutionResponse_Check) Reset() {
 	*x = ForkExecutionResponse_Check{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[46]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3407,7 +3519,7 @@ func (x *ForkExecutionResponse_Check) String() string {
 func (*ForkExecutionResponse_Check) ProtoMessage() {}
 
 func (x *ForkExecutionResponse_Check) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[46]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3461,7 +3573,7 @@ type CancelResponse_StepReceipt struct {
 
 func (x *CancelResponse_StepReceipt) Reset() {
 	*x = CancelResponse_StepReceipt{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[47]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3473,7 +3585,7 @@ func (x *CancelResponse_StepReceipt) String() string {
 func (*CancelResponse_StepReceipt) ProtoMessage() {}
 
 func (x *CancelResponse_StepReceipt) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[47]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3530,7 +3642,7 @@ type SignalExecutionRequest_Correlation struct {
 
 func (x *SignalExecutionRequest_Correlation) Reset() {
 	*x = SignalExecutionRequest_Correlation{}
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[48]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3542,7 +3654,7 @@ func (x *SignalExecutionRequest_Correlation) String() string {
 func (*SignalExecutionRequest_Correlation) ProtoMessage() {}
 
 func (x *SignalExecutionRequest_Correlation) ProtoReflect() protoreflect.Message {
-	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[48]
+	mi := &file_flowkeep_v1_execution_service_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3555,7 +3667,7 @@ func (x *SignalExecutionRequest_Correlation) ProtoReflect() protoreflect.Message
 
 // Deprecated: Use SignalExecutionRequest_Correlation.ProtoReflect.Descriptor instead.
 func (*SignalExecutionRequest_Correlation) Descriptor() ([]byte, []int) {
-	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{30, 0}
+	return file_flowkeep_v1_execution_service_proto_rawDescGZIP(), []int{32, 0}
 }
 
 func (x *SignalExecutionRequest_Correlation) GetWorkflow() string {
@@ -3794,6 +3906,13 @@ const file_flowkeep_v1_execution_service_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\"M\n" +
 	"\x15EditStepInputResponse\x124\n" +
+	"\texecution\x18\x01 \x01(\v2\x16.flowkeep.v1.ExecutionR\texecution\"\x99\x01\n" +
+	"\x14EditVariablesRequest\x12+\n" +
+	"\fexecution_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vexecutionId\x12+\n" +
+	"\x04vars\x18\x02 \x01(\v2\x17.google.protobuf.StructR\x04vars\x12'\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\"M\n" +
+	"\x15EditVariablesResponse\x124\n" +
 	"\texecution\x18\x01 \x01(\v2\x16.flowkeep.v1.ExecutionR\texecution\"\x8a\x01\n" +
 	"\x10TerminateRequest\x12+\n" +
 	"\fexecution_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\vexecutionId\x12 \n" +
@@ -3853,7 +3972,7 @@ const file_flowkeep_v1_execution_service_proto_rawDesc = "" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12\x1c\n" +
-	"\titeration\x18\x04 \x01(\x05R\titeration2\xc8\r\n" +
+	"\titeration\x18\x04 \x01(\x05R\titeration2\xa0\x0e\n" +
 	"\x10ExecutionService\x12D\n" +
 	"\aExecute\x12\x1b.flowkeep.v1.ExecuteRequest\x1a\x1c.flowkeep.v1.ExecuteResponse\x12S\n" +
 	"\fBatchExecute\x12 .flowkeep.v1.BatchExecuteRequest\x1a!.flowkeep.v1.BatchExecuteResponse\x12S\n" +
@@ -3868,7 +3987,8 @@ const file_flowkeep_v1_execution_service_proto_rawDesc = "" +
 	"\x05Pause\x12\x19.flowkeep.v1.PauseRequest\x1a\x1a.flowkeep.v1.PauseResponse\x12A\n" +
 	"\x06Resume\x12\x1a.flowkeep.v1.ResumeRequest\x1a\x1b.flowkeep.v1.ResumeResponse\x12Y\n" +
 	"\x0eSetBreakpoints\x12\".flowkeep.v1.SetBreakpointsRequest\x1a#.flowkeep.v1.SetBreakpointsResponse\x12V\n" +
-	"\rEditStepInput\x12!.flowkeep.v1.EditStepInputRequest\x1a\".flowkeep.v1.EditStepInputResponse\x12J\n" +
+	"\rEditStepInput\x12!.flowkeep.v1.EditStepInputRequest\x1a\".flowkeep.v1.EditStepInputResponse\x12V\n" +
+	"\rEditVariables\x12!.flowkeep.v1.EditVariablesRequest\x1a\".flowkeep.v1.EditVariablesResponse\x12J\n" +
 	"\tTerminate\x12\x1d.flowkeep.v1.TerminateRequest\x1a\x1e.flowkeep.v1.TerminateResponse\x12\\\n" +
 	"\x0fSignalExecution\x12#.flowkeep.v1.SignalExecutionRequest\x1a$.flowkeep.v1.SignalExecutionResponse\x12\\\n" +
 	"\x0fSignalWithStart\x12#.flowkeep.v1.SignalWithStartRequest\x1a$.flowkeep.v1.SignalWithStartResponse\x12>\n" +
@@ -3891,7 +4011,7 @@ func file_flowkeep_v1_execution_service_proto_rawDescGZIP() []byte {
 }
 
 var file_flowkeep_v1_execution_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_flowkeep_v1_execution_service_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
+var file_flowkeep_v1_execution_service_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
 var file_flowkeep_v1_execution_service_proto_goTypes = []any{
 	(ListExecutionsRequest_Order)(0),           // 0: flowkeep.v1.ListExecutionsRequest.Order
 	(ForkExecutionResponse_Check_Kind)(0),      // 1: flowkeep.v1.ForkExecutionResponse.Check.Kind
@@ -3924,160 +4044,166 @@ var file_flowkeep_v1_execution_service_proto_goTypes = []any{
 	(*SetBreakpointsResponse)(nil),             // 28: flowkeep.v1.SetBreakpointsResponse
 	(*EditStepInputRequest)(nil),               // 29: flowkeep.v1.EditStepInputRequest
 	(*EditStepInputResponse)(nil),              // 30: flowkeep.v1.EditStepInputResponse
-	(*TerminateRequest)(nil),                   // 31: flowkeep.v1.TerminateRequest
-	(*TerminateResponse)(nil),                  // 32: flowkeep.v1.TerminateResponse
-	(*SignalExecutionRequest)(nil),             // 33: flowkeep.v1.SignalExecutionRequest
-	(*SignalExecutionResponse)(nil),            // 34: flowkeep.v1.SignalExecutionResponse
-	(*SignalWithStartRequest)(nil),             // 35: flowkeep.v1.SignalWithStartRequest
-	(*SignalWithStartResponse)(nil),            // 36: flowkeep.v1.SignalWithStartResponse
-	(*WatchExecutionRequest)(nil),              // 37: flowkeep.v1.WatchExecutionRequest
-	(*WatchExecutionResponse)(nil),             // 38: flowkeep.v1.WatchExecutionResponse
-	(*EventBatch)(nil),                         // 39: flowkeep.v1.EventBatch
-	(*Bookmark)(nil),                           // 40: flowkeep.v1.Bookmark
-	(*Snapshot)(nil),                           // 41: flowkeep.v1.Snapshot
-	(*StepOutput)(nil),                         // 42: flowkeep.v1.StepOutput
-	nil,                                        // 43: flowkeep.v1.ExecuteRequest.LabelsEntry
-	(*BatchExecuteResponse_Result)(nil),        // 44: flowkeep.v1.BatchExecuteResponse.Result
-	nil,                                        // 45: flowkeep.v1.ExecutionFilter.LabelsEntry
-	(*RetryRequest_EditedInput)(nil),           // 46: flowkeep.v1.RetryRequest.EditedInput
-	(*RetryRequest_SkippedStep)(nil),           // 47: flowkeep.v1.RetryRequest.SkippedStep
-	(*ForkExecutionRequest_GivenOutput)(nil),   // 48: flowkeep.v1.ForkExecutionRequest.GivenOutput
-	(*ForkExecutionResponse_Check)(nil),        // 49: flowkeep.v1.ForkExecutionResponse.Check
-	(*CancelResponse_StepReceipt)(nil),         // 50: flowkeep.v1.CancelResponse.StepReceipt
-	(*SignalExecutionRequest_Correlation)(nil), // 51: flowkeep.v1.SignalExecutionRequest.Correlation
-	(*structpb.Struct)(nil),                    // 52: google.protobuf.Struct
-	(*durationpb.Duration)(nil),                // 53: google.protobuf.Duration
-	(ExecutionView)(0),                         // 54: flowkeep.v1.ExecutionView
-	(*Breakpoint)(nil),                         // 55: flowkeep.v1.Breakpoint
-	(*Execution)(nil),                          // 56: flowkeep.v1.Execution
-	(Execution_State)(0),                       // 57: flowkeep.v1.Execution.State
-	(*timestamppb.Timestamp)(nil),              // 58: google.protobuf.Timestamp
-	(StepExecution_State)(0),                   // 59: flowkeep.v1.StepExecution.State
-	(StepView)(0),                              // 60: flowkeep.v1.StepView
-	(*StepExecution)(nil),                      // 61: flowkeep.v1.StepExecution
-	(*ExecutionEvent)(nil),                     // 62: flowkeep.v1.ExecutionEvent
-	(*status.Status)(nil),                      // 63: google.rpc.Status
-	(*structpb.Value)(nil),                     // 64: google.protobuf.Value
-	(*CompareExecutionsRequest)(nil),           // 65: flowkeep.v1.CompareExecutionsRequest
-	(*ExplainExecutionRequest)(nil),            // 66: flowkeep.v1.ExplainExecutionRequest
-	(*ExplainQueueRequest)(nil),                // 67: flowkeep.v1.ExplainQueueRequest
-	(*TestStepRequest)(nil),                    // 68: flowkeep.v1.TestStepRequest
-	(*CompareExecutionsResponse)(nil),          // 69: flowkeep.v1.CompareExecutionsResponse
-	(*ExplainExecutionResponse)(nil),           // 70: flowkeep.v1.ExplainExecutionResponse
-	(*ExplainQueueResponse)(nil),               // 71: flowkeep.v1.ExplainQueueResponse
-	(*TestStepResponse)(nil),                   // 72: flowkeep.v1.TestStepResponse
+	(*EditVariablesRequest)(nil),               // 31: flowkeep.v1.EditVariablesRequest
+	(*EditVariablesResponse)(nil),              // 32: flowkeep.v1.EditVariablesResponse
+	(*TerminateRequest)(nil),                   // 33: flowkeep.v1.TerminateRequest
+	(*TerminateResponse)(nil),                  // 34: flowkeep.v1.TerminateResponse
+	(*SignalExecutionRequest)(nil),             // 35: flowkeep.v1.SignalExecutionRequest
+	(*SignalExecutionResponse)(nil),            // 36: flowkeep.v1.SignalExecutionResponse
+	(*SignalWithStartRequest)(nil),             // 37: flowkeep.v1.SignalWithStartRequest
+	(*SignalWithStartResponse)(nil),            // 38: flowkeep.v1.SignalWithStartResponse
+	(*WatchExecutionRequest)(nil),              // 39: flowkeep.v1.WatchExecutionRequest
+	(*WatchExecutionResponse)(nil),             // 40: flowkeep.v1.WatchExecutionResponse
+	(*EventBatch)(nil),                         // 41: flowkeep.v1.EventBatch
+	(*Bookmark)(nil),                           // 42: flowkeep.v1.Bookmark
+	(*Snapshot)(nil),                           // 43: flowkeep.v1.Snapshot
+	(*StepOutput)(nil),                         // 44: flowkeep.v1.StepOutput
+	nil,                                        // 45: flowkeep.v1.ExecuteRequest.LabelsEntry
+	(*BatchExecuteResponse_Result)(nil),        // 46: flowkeep.v1.BatchExecuteResponse.Result
+	nil,                                        // 47: flowkeep.v1.ExecutionFilter.LabelsEntry
+	(*RetryRequest_EditedInput)(nil),           // 48: flowkeep.v1.RetryRequest.EditedInput
+	(*RetryRequest_SkippedStep)(nil),           // 49: flowkeep.v1.RetryRequest.SkippedStep
+	(*ForkExecutionRequest_GivenOutput)(nil),   // 50: flowkeep.v1.ForkExecutionRequest.GivenOutput
+	(*ForkExecutionResponse_Check)(nil),        // 51: flowkeep.v1.ForkExecutionResponse.Check
+	(*CancelResponse_StepReceipt)(nil),         // 52: flowkeep.v1.CancelResponse.StepReceipt
+	(*SignalExecutionRequest_Correlation)(nil), // 53: flowkeep.v1.SignalExecutionRequest.Correlation
+	(*structpb.Struct)(nil),                    // 54: google.protobuf.Struct
+	(*durationpb.Duration)(nil),                // 55: google.protobuf.Duration
+	(ExecutionView)(0),                         // 56: flowkeep.v1.ExecutionView
+	(*Breakpoint)(nil),                         // 57: flowkeep.v1.Breakpoint
+	(*Execution)(nil),                          // 58: flowkeep.v1.Execution
+	(Execution_State)(0),                       // 59: flowkeep.v1.Execution.State
+	(*timestamppb.Timestamp)(nil),              // 60: google.protobuf.Timestamp
+	(StepExecution_State)(0),                   // 61: flowkeep.v1.StepExecution.State
+	(StepView)(0),                              // 62: flowkeep.v1.StepView
+	(*StepExecution)(nil),                      // 63: flowkeep.v1.StepExecution
+	(*ExecutionEvent)(nil),                     // 64: flowkeep.v1.ExecutionEvent
+	(*status.Status)(nil),                      // 65: google.rpc.Status
+	(*structpb.Value)(nil),                     // 66: google.protobuf.Value
+	(*CompareExecutionsRequest)(nil),           // 67: flowkeep.v1.CompareExecutionsRequest
+	(*ExplainExecutionRequest)(nil),            // 68: flowkeep.v1.ExplainExecutionRequest
+	(*ExplainQueueRequest)(nil),                // 69: flowkeep.v1.ExplainQueueRequest
+	(*TestStepRequest)(nil),                    // 70: flowkeep.v1.TestStepRequest
+	(*CompareExecutionsResponse)(nil),          // 71: flowkeep.v1.CompareExecutionsResponse
+	(*ExplainExecutionResponse)(nil),           // 72: flowkeep.v1.ExplainExecutionResponse
+	(*ExplainQueueResponse)(nil),               // 73: flowkeep.v1.ExplainQueueResponse
+	(*TestStepResponse)(nil),                   // 74: flowkeep.v1.TestStepResponse
 }
 var file_flowkeep_v1_execution_service_proto_depIdxs = []int32{
-	52, // 0: flowkeep.v1.ExecuteRequest.input:type_name -> google.protobuf.Struct
-	43, // 1: flowkeep.v1.ExecuteRequest.labels:type_name -> flowkeep.v1.ExecuteRequest.LabelsEntry
-	53, // 2: flowkeep.v1.ExecuteRequest.start_delay:type_name -> google.protobuf.Duration
-	53, // 3: flowkeep.v1.ExecuteRequest.timeout:type_name -> google.protobuf.Duration
-	54, // 4: flowkeep.v1.ExecuteRequest.view:type_name -> flowkeep.v1.ExecutionView
-	55, // 5: flowkeep.v1.ExecuteRequest.breakpoints:type_name -> flowkeep.v1.Breakpoint
-	56, // 6: flowkeep.v1.ExecuteResponse.execution:type_name -> flowkeep.v1.Execution
+	54, // 0: flowkeep.v1.ExecuteRequest.input:type_name -> google.protobuf.Struct
+	45, // 1: flowkeep.v1.ExecuteRequest.labels:type_name -> flowkeep.v1.ExecuteRequest.LabelsEntry
+	55, // 2: flowkeep.v1.ExecuteRequest.start_delay:type_name -> google.protobuf.Duration
+	55, // 3: flowkeep.v1.ExecuteRequest.timeout:type_name -> google.protobuf.Duration
+	56, // 4: flowkeep.v1.ExecuteRequest.view:type_name -> flowkeep.v1.ExecutionView
+	57, // 5: flowkeep.v1.ExecuteRequest.breakpoints:type_name -> flowkeep.v1.Breakpoint
+	58, // 6: flowkeep.v1.ExecuteResponse.execution:type_name -> flowkeep.v1.Execution
 	3,  // 7: flowkeep.v1.BatchExecuteRequest.requests:type_name -> flowkeep.v1.ExecuteRequest
-	44, // 8: flowkeep.v1.BatchExecuteResponse.results:type_name -> flowkeep.v1.BatchExecuteResponse.Result
-	54, // 9: flowkeep.v1.GetExecutionRequest.view:type_name -> flowkeep.v1.ExecutionView
-	56, // 10: flowkeep.v1.GetExecutionResponse.execution:type_name -> flowkeep.v1.Execution
+	46, // 8: flowkeep.v1.BatchExecuteResponse.results:type_name -> flowkeep.v1.BatchExecuteResponse.Result
+	56, // 9: flowkeep.v1.GetExecutionRequest.view:type_name -> flowkeep.v1.ExecutionView
+	58, // 10: flowkeep.v1.GetExecutionResponse.execution:type_name -> flowkeep.v1.Execution
 	10, // 11: flowkeep.v1.ListExecutionsRequest.filter:type_name -> flowkeep.v1.ExecutionFilter
 	0,  // 12: flowkeep.v1.ListExecutionsRequest.order:type_name -> flowkeep.v1.ListExecutionsRequest.Order
-	54, // 13: flowkeep.v1.ListExecutionsRequest.view:type_name -> flowkeep.v1.ExecutionView
-	57, // 14: flowkeep.v1.ExecutionFilter.states:type_name -> flowkeep.v1.Execution.State
-	45, // 15: flowkeep.v1.ExecutionFilter.labels:type_name -> flowkeep.v1.ExecutionFilter.LabelsEntry
+	56, // 13: flowkeep.v1.ListExecutionsRequest.view:type_name -> flowkeep.v1.ExecutionView
+	59, // 14: flowkeep.v1.ExecutionFilter.states:type_name -> flowkeep.v1.Execution.State
+	47, // 15: flowkeep.v1.ExecutionFilter.labels:type_name -> flowkeep.v1.ExecutionFilter.LabelsEntry
 	11, // 16: flowkeep.v1.ExecutionFilter.create_time:type_name -> flowkeep.v1.TimeRange
 	11, // 17: flowkeep.v1.ExecutionFilter.end_time:type_name -> flowkeep.v1.TimeRange
-	58, // 18: flowkeep.v1.TimeRange.start_time:type_name -> google.protobuf.Timestamp
-	58, // 19: flowkeep.v1.TimeRange.end_time:type_name -> google.protobuf.Timestamp
-	56, // 20: flowkeep.v1.ListExecutionsResponse.executions:type_name -> flowkeep.v1.Execution
-	59, // 21: flowkeep.v1.ListStepsRequest.states:type_name -> flowkeep.v1.StepExecution.State
-	60, // 22: flowkeep.v1.ListStepsRequest.view:type_name -> flowkeep.v1.StepView
-	61, // 23: flowkeep.v1.ListStepsResponse.steps:type_name -> flowkeep.v1.StepExecution
-	61, // 24: flowkeep.v1.GetStepResponse.step:type_name -> flowkeep.v1.StepExecution
-	53, // 25: flowkeep.v1.RetryRequest.timeout:type_name -> google.protobuf.Duration
-	46, // 26: flowkeep.v1.RetryRequest.edit:type_name -> flowkeep.v1.RetryRequest.EditedInput
-	47, // 27: flowkeep.v1.RetryRequest.skip:type_name -> flowkeep.v1.RetryRequest.SkippedStep
-	56, // 28: flowkeep.v1.RetryResponse.execution:type_name -> flowkeep.v1.Execution
-	52, // 29: flowkeep.v1.ForkExecutionRequest.input:type_name -> google.protobuf.Struct
-	52, // 30: flowkeep.v1.ForkExecutionRequest.vars:type_name -> google.protobuf.Struct
-	48, // 31: flowkeep.v1.ForkExecutionRequest.outputs:type_name -> flowkeep.v1.ForkExecutionRequest.GivenOutput
-	56, // 32: flowkeep.v1.ForkExecutionResponse.execution:type_name -> flowkeep.v1.Execution
-	49, // 33: flowkeep.v1.ForkExecutionResponse.checks:type_name -> flowkeep.v1.ForkExecutionResponse.Check
-	56, // 34: flowkeep.v1.CancelResponse.execution:type_name -> flowkeep.v1.Execution
-	50, // 35: flowkeep.v1.CancelResponse.steps:type_name -> flowkeep.v1.CancelResponse.StepReceipt
-	56, // 36: flowkeep.v1.PauseResponse.execution:type_name -> flowkeep.v1.Execution
-	56, // 37: flowkeep.v1.ResumeResponse.execution:type_name -> flowkeep.v1.Execution
-	55, // 38: flowkeep.v1.SetBreakpointsRequest.breakpoints:type_name -> flowkeep.v1.Breakpoint
-	56, // 39: flowkeep.v1.SetBreakpointsResponse.execution:type_name -> flowkeep.v1.Execution
-	52, // 40: flowkeep.v1.EditStepInputRequest.input:type_name -> google.protobuf.Struct
-	56, // 41: flowkeep.v1.EditStepInputResponse.execution:type_name -> flowkeep.v1.Execution
-	56, // 42: flowkeep.v1.TerminateResponse.execution:type_name -> flowkeep.v1.Execution
-	51, // 43: flowkeep.v1.SignalExecutionRequest.correlation:type_name -> flowkeep.v1.SignalExecutionRequest.Correlation
-	52, // 44: flowkeep.v1.SignalExecutionRequest.payload:type_name -> google.protobuf.Struct
-	56, // 45: flowkeep.v1.SignalExecutionResponse.execution:type_name -> flowkeep.v1.Execution
-	3,  // 46: flowkeep.v1.SignalWithStartRequest.start:type_name -> flowkeep.v1.ExecuteRequest
-	52, // 47: flowkeep.v1.SignalWithStartRequest.payload:type_name -> google.protobuf.Struct
-	56, // 48: flowkeep.v1.SignalWithStartResponse.execution:type_name -> flowkeep.v1.Execution
-	39, // 49: flowkeep.v1.WatchExecutionResponse.events:type_name -> flowkeep.v1.EventBatch
-	40, // 50: flowkeep.v1.WatchExecutionResponse.bookmark:type_name -> flowkeep.v1.Bookmark
-	41, // 51: flowkeep.v1.WatchExecutionResponse.snapshot:type_name -> flowkeep.v1.Snapshot
-	42, // 52: flowkeep.v1.WatchExecutionResponse.output:type_name -> flowkeep.v1.StepOutput
-	62, // 53: flowkeep.v1.EventBatch.events:type_name -> flowkeep.v1.ExecutionEvent
-	56, // 54: flowkeep.v1.Snapshot.execution:type_name -> flowkeep.v1.Execution
-	4,  // 55: flowkeep.v1.BatchExecuteResponse.Result.response:type_name -> flowkeep.v1.ExecuteResponse
-	63, // 56: flowkeep.v1.BatchExecuteResponse.Result.error:type_name -> google.rpc.Status
-	52, // 57: flowkeep.v1.RetryRequest.EditedInput.input:type_name -> google.protobuf.Struct
-	64, // 58: flowkeep.v1.RetryRequest.SkippedStep.output:type_name -> google.protobuf.Value
-	64, // 59: flowkeep.v1.ForkExecutionRequest.GivenOutput.output:type_name -> google.protobuf.Value
-	1,  // 60: flowkeep.v1.ForkExecutionResponse.Check.kind:type_name -> flowkeep.v1.ForkExecutionResponse.Check.Kind
-	2,  // 61: flowkeep.v1.CancelResponse.StepReceipt.effect:type_name -> flowkeep.v1.CancelResponse.StepReceipt.Effect
-	59, // 62: flowkeep.v1.CancelResponse.StepReceipt.state:type_name -> flowkeep.v1.StepExecution.State
-	3,  // 63: flowkeep.v1.ExecutionService.Execute:input_type -> flowkeep.v1.ExecuteRequest
-	5,  // 64: flowkeep.v1.ExecutionService.BatchExecute:input_type -> flowkeep.v1.BatchExecuteRequest
-	7,  // 65: flowkeep.v1.ExecutionService.GetExecution:input_type -> flowkeep.v1.GetExecutionRequest
-	9,  // 66: flowkeep.v1.ExecutionService.ListExecutions:input_type -> flowkeep.v1.ListExecutionsRequest
-	13, // 67: flowkeep.v1.ExecutionService.ListSteps:input_type -> flowkeep.v1.ListStepsRequest
-	15, // 68: flowkeep.v1.ExecutionService.GetStep:input_type -> flowkeep.v1.GetStepRequest
-	65, // 69: flowkeep.v1.ExecutionService.CompareExecutions:input_type -> flowkeep.v1.CompareExecutionsRequest
-	66, // 70: flowkeep.v1.ExecutionService.ExplainExecution:input_type -> flowkeep.v1.ExplainExecutionRequest
-	67, // 71: flowkeep.v1.ExecutionService.ExplainQueue:input_type -> flowkeep.v1.ExplainQueueRequest
-	17, // 72: flowkeep.v1.ExecutionService.Cancel:input_type -> flowkeep.v1.CancelRequest
-	23, // 73: flowkeep.v1.ExecutionService.Pause:input_type -> flowkeep.v1.PauseRequest
-	25, // 74: flowkeep.v1.ExecutionService.Resume:input_type -> flowkeep.v1.ResumeRequest
-	27, // 75: flowkeep.v1.ExecutionService.SetBreakpoints:input_type -> flowkeep.v1.SetBreakpointsRequest
-	29, // 76: flowkeep.v1.ExecutionService.EditStepInput:input_type -> flowkeep.v1.EditStepInputRequest
-	31, // 77: flowkeep.v1.ExecutionService.Terminate:input_type -> flowkeep.v1.TerminateRequest
-	33, // 78: flowkeep.v1.ExecutionService.SignalExecution:input_type -> flowkeep.v1.SignalExecutionRequest
-	35, // 79: flowkeep.v1.ExecutionService.SignalWithStart:input_type -> flowkeep.v1.SignalWithStartRequest
-	18, // 80: flowkeep.v1.ExecutionService.Retry:input_type -> flowkeep.v1.RetryRequest
-	20, // 81: flowkeep.v1.ExecutionService.ForkExecution:input_type -> flowkeep.v1.ForkExecutionRequest
-	68, // 82: flowkeep.v1.ExecutionService.TestStep:input_type -> flowkeep.v1.TestStepRequest
-	37, // 83: flowkeep.v1.ExecutionService.WatchExecution:input_type -> flowkeep.v1.WatchExecutionRequest
-	4,  // 84: flowkeep.v1.ExecutionService.Execute:output_type -> flowkeep.v1.ExecuteResponse
-	6,  // 85: flowkeep.v1.ExecutionService.BatchExecute:output_type -> flowkeep.v1.BatchExecuteResponse
-	8,  // 86: flowkeep.v1.ExecutionService.GetExecution:output_type -> flowkeep.v1.GetExecutionResponse
-	12, // 87: flowkeep.v1.ExecutionService.ListExecutions:output_type -> flowkeep.v1.ListExecutionsResponse
-	14, // 88: flowkeep.v1.ExecutionService.ListSteps:output_type -> flowkeep.v1.ListStepsResponse
-	16, // 89: flowkeep.v1.ExecutionService.GetStep:output_type -> flowkeep.v1.GetStepResponse
-	69, // 90: flowkeep.v1.ExecutionService.CompareExecutions:output_type -> flowkeep.v1.CompareExecutionsResponse
-	70, // 91: flowkeep.v1.ExecutionService.ExplainExecution:output_type -> flowkeep.v1.ExplainExecutionResponse
-	71, // 92: flowkeep.v1.ExecutionService.ExplainQueue:output_type -> flowkeep.v1.ExplainQueueResponse
-	22, // 93: flowkeep.v1.ExecutionService.Cancel:output_type -> flowkeep.v1.CancelResponse
-	24, // 94: flowkeep.v1.ExecutionService.Pause:output_type -> flowkeep.v1.PauseResponse
-	26, // 95: flowkeep.v1.ExecutionService.Resume:output_type -> flowkeep.v1.ResumeResponse
-	28, // 96: flowkeep.v1.ExecutionService.SetBreakpoints:output_type -> flowkeep.v1.SetBreakpointsResponse
-	30, // 97: flowkeep.v1.ExecutionService.EditStepInput:output_type -> flowkeep.v1.EditStepInputResponse
-	32, // 98: flowkeep.v1.ExecutionService.Terminate:output_type -> flowkeep.v1.TerminateResponse
-	34, // 99: flowkeep.v1.ExecutionService.SignalExecution:output_type -> flowkeep.v1.SignalExecutionResponse
-	36, // 100: flowkeep.v1.ExecutionService.SignalWithStart:output_type -> flowkeep.v1.SignalWithStartResponse
-	19, // 101: flowkeep.v1.ExecutionService.Retry:output_type -> flowkeep.v1.RetryResponse
-	21, // 102: flowkeep.v1.ExecutionService.ForkExecution:output_type -> flowkeep.v1.ForkExecutionResponse
-	72, // 103: flowkeep.v1.ExecutionService.TestStep:output_type -> flowkeep.v1.TestStepResponse
-	38, // 104: flowkeep.v1.ExecutionService.WatchExecution:output_type -> flowkeep.v1.WatchExecutionResponse
-	84, // [84:105] is the sub-list for method output_type
-	63, // [63:84] is the sub-list for method input_type
-	63, // [63:63] is the sub-list for extension type_name
-	63, // [63:63] is the sub-list for extension extendee
-	0,  // [0:63] is the sub-list for field type_name
+	60, // 18: flowkeep.v1.TimeRange.start_time:type_name -> google.protobuf.Timestamp
+	60, // 19: flowkeep.v1.TimeRange.end_time:type_name -> google.protobuf.Timestamp
+	58, // 20: flowkeep.v1.ListExecutionsResponse.executions:type_name -> flowkeep.v1.Execution
+	61, // 21: flowkeep.v1.ListStepsRequest.states:type_name -> flowkeep.v1.StepExecution.State
+	62, // 22: flowkeep.v1.ListStepsRequest.view:type_name -> flowkeep.v1.StepView
+	63, // 23: flowkeep.v1.ListStepsResponse.steps:type_name -> flowkeep.v1.StepExecution
+	63, // 24: flowkeep.v1.GetStepResponse.step:type_name -> flowkeep.v1.StepExecution
+	55, // 25: flowkeep.v1.RetryRequest.timeout:type_name -> google.protobuf.Duration
+	48, // 26: flowkeep.v1.RetryRequest.edit:type_name -> flowkeep.v1.RetryRequest.EditedInput
+	49, // 27: flowkeep.v1.RetryRequest.skip:type_name -> flowkeep.v1.RetryRequest.SkippedStep
+	58, // 28: flowkeep.v1.RetryResponse.execution:type_name -> flowkeep.v1.Execution
+	54, // 29: flowkeep.v1.ForkExecutionRequest.input:type_name -> google.protobuf.Struct
+	54, // 30: flowkeep.v1.ForkExecutionRequest.vars:type_name -> google.protobuf.Struct
+	50, // 31: flowkeep.v1.ForkExecutionRequest.outputs:type_name -> flowkeep.v1.ForkExecutionRequest.GivenOutput
+	58, // 32: flowkeep.v1.ForkExecutionResponse.execution:type_name -> flowkeep.v1.Execution
+	51, // 33: flowkeep.v1.ForkExecutionResponse.checks:type_name -> flowkeep.v1.ForkExecutionResponse.Check
+	58, // 34: flowkeep.v1.CancelResponse.execution:type_name -> flowkeep.v1.Execution
+	52, // 35: flowkeep.v1.CancelResponse.steps:type_name -> flowkeep.v1.CancelResponse.StepReceipt
+	58, // 36: flowkeep.v1.PauseResponse.execution:type_name -> flowkeep.v1.Execution
+	58, // 37: flowkeep.v1.ResumeResponse.execution:type_name -> flowkeep.v1.Execution
+	57, // 38: flowkeep.v1.SetBreakpointsRequest.breakpoints:type_name -> flowkeep.v1.Breakpoint
+	58, // 39: flowkeep.v1.SetBreakpointsResponse.execution:type_name -> flowkeep.v1.Execution
+	54, // 40: flowkeep.v1.EditStepInputRequest.input:type_name -> google.protobuf.Struct
+	58, // 41: flowkeep.v1.EditStepInputResponse.execution:type_name -> flowkeep.v1.Execution
+	54, // 42: flowkeep.v1.EditVariablesRequest.vars:type_name -> google.protobuf.Struct
+	58, // 43: flowkeep.v1.EditVariablesResponse.execution:type_name -> flowkeep.v1.Execution
+	58, // 44: flowkeep.v1.TerminateResponse.execution:type_name -> flowkeep.v1.Execution
+	53, // 45: flowkeep.v1.SignalExecutionRequest.correlation:type_name -> flowkeep.v1.SignalExecutionRequest.Correlation
+	54, // 46: flowkeep.v1.SignalExecutionRequest.payload:type_name -> google.protobuf.Struct
+	58, // 47: flowkeep.v1.SignalExecutionResponse.execution:type_name -> flowkeep.v1.Execution
+	3,  // 48: flowkeep.v1.SignalWithStartRequest.start:type_name -> flowkeep.v1.ExecuteRequest
+	54, // 49: flowkeep.v1.SignalWithStartRequest.payload:type_name -> google.protobuf.Struct
+	58, // 50: flowkeep.v1.SignalWithStartResponse.execution:type_name -> flowkeep.v1.Execution
+	41, // 51: flowkeep.v1.WatchExecutionResponse.events:type_name -> flowkeep.v1.EventBatch
+	42, // 52: flowkeep.v1.WatchExecutionResponse.bookmark:type_name -> flowkeep.v1.Bookmark
+	43, // 53: flowkeep.v1.WatchExecutionResponse.snapshot:type_name -> flowkeep.v1.Snapshot
+	44, // 54: flowkeep.v1.WatchExecutionResponse.output:type_name -> flowkeep.v1.StepOutput
+	64, // 55: flowkeep.v1.EventBatch.events:type_name -> flowkeep.v1.ExecutionEvent
+	58, // 56: flowkeep.v1.Snapshot.execution:type_name -> flowkeep.v1.Execution
+	4,  // 57: flowkeep.v1.BatchExecuteResponse.Result.response:type_name -> flowkeep.v1.ExecuteResponse
+	65, // 58: flowkeep.v1.BatchExecuteResponse.Result.error:type_name -> google.rpc.Status
+	54, // 59: flowkeep.v1.RetryRequest.EditedInput.input:type_name -> google.protobuf.Struct
+	66, // 60: flowkeep.v1.RetryRequest.SkippedStep.output:type_name -> google.protobuf.Value
+	66, // 61: flowkeep.v1.ForkExecutionRequest.GivenOutput.output:type_name -> google.protobuf.Value
+	1,  // 62: flowkeep.v1.ForkExecutionResponse.Check.kind:type_name -> flowkeep.v1.ForkExecutionResponse.Check.Kind
+	2,  // 63: flowkeep.v1.CancelResponse.StepReceipt.effect:type_name -> flowkeep.v1.CancelResponse.StepReceipt.Effect
+	61, // 64: flowkeep.v1.CancelResponse.StepReceipt.state:type_name -> flowkeep.v1.StepExecution.State
+	3,  // 65: flowkeep.v1.ExecutionService.Execute:input_type -> flowkeep.v1.ExecuteRequest
+	5,  // 66: flowkeep.v1.ExecutionService.BatchExecute:input_type -> flowkeep.v1.BatchExecuteRequest
+	7,  // 67: flowkeep.v1.ExecutionService.GetExecution:input_type -> flowkeep.v1.GetExecutionRequest
+	9,  // 68: flowkeep.v1.ExecutionService.ListExecutions:input_type -> flowkeep.v1.ListExecutionsRequest
+	13, // 69: flowkeep.v1.ExecutionService.ListSteps:input_type -> flowkeep.v1.ListStepsRequest
+	15, // 70: flowkeep.v1.ExecutionService.GetStep:input_type -> flowkeep.v1.GetStepRequest
+	67, // 71: flowkeep.v1.ExecutionService.CompareExecutions:input_type -> flowkeep.v1.CompareExecutionsRequest
+	68, // 72: flowkeep.v1.ExecutionService.ExplainExecution:input_type -> flowkeep.v1.ExplainExecutionRequest
+	69, // 73: flowkeep.v1.ExecutionService.ExplainQueue:input_type -> flowkeep.v1.ExplainQueueRequest
+	17, // 74: flowkeep.v1.ExecutionService.Cancel:input_type -> flowkeep.v1.CancelRequest
+	23, // 75: flowkeep.v1.ExecutionService.Pause:input_type -> flowkeep.v1.PauseRequest
+	25, // 76: flowkeep.v1.ExecutionService.Resume:input_type -> flowkeep.v1.ResumeRequest
+	27, // 77: flowkeep.v1.ExecutionService.SetBreakpoints:input_type -> flowkeep.v1.SetBreakpointsRequest
+	29, // 78: flowkeep.v1.ExecutionService.EditStepInput:input_type -> flowkeep.v1.EditStepInputRequest
+	31, // 79: flowkeep.v1.ExecutionService.EditVariables:input_type -> flowkeep.v1.EditVariablesRequest
+	33, // 80: flowkeep.v1.ExecutionService.Terminate:input_type -> flowkeep.v1.TerminateRequest
+	35, // 81: flowkeep.v1.ExecutionService.SignalExecution:input_type -> flowkeep.v1.SignalExecutionRequest
+	37, // 82: flowkeep.v1.ExecutionService.SignalWithStart:input_type -> flowkeep.v1.SignalWithStartRequest
+	18, // 83: flowkeep.v1.ExecutionService.Retry:input_type -> flowkeep.v1.RetryRequest
+	20, // 84: flowkeep.v1.ExecutionService.ForkExecution:input_type -> flowkeep.v1.ForkExecutionRequest
+	70, // 85: flowkeep.v1.ExecutionService.TestStep:input_type -> flowkeep.v1.TestStepRequest
+	39, // 86: flowkeep.v1.ExecutionService.WatchExecution:input_type -> flowkeep.v1.WatchExecutionRequest
+	4,  // 87: flowkeep.v1.ExecutionService.Execute:output_type -> flowkeep.v1.ExecuteResponse
+	6,  // 88: flowkeep.v1.ExecutionService.BatchExecute:output_type -> flowkeep.v1.BatchExecuteResponse
+	8,  // 89: flowkeep.v1.ExecutionService.GetExecution:output_type -> flowkeep.v1.GetExecutionResponse
+	12, // 90: flowkeep.v1.ExecutionService.ListExecutions:output_type -> flowkeep.v1.ListExecutionsResponse
+	14, // 91: flowkeep.v1.ExecutionService.ListSteps:output_type -> flowkeep.v1.ListStepsResponse
+	16, // 92: flowkeep.v1.ExecutionService.GetStep:output_type -> flowkeep.v1.GetStepResponse
+	71, // 93: flowkeep.v1.ExecutionService.CompareExecutions:output_type -> flowkeep.v1.CompareExecutionsResponse
+	72, // 94: flowkeep.v1.ExecutionService.ExplainExecution:output_type -> flowkeep.v1.ExplainExecutionResponse
+	73, // 95: flowkeep.v1.ExecutionService.ExplainQueue:output_type -> flowkeep.v1.ExplainQueueResponse
+	22, // 96: flowkeep.v1.ExecutionService.Cancel:output_type -> flowkeep.v1.CancelResponse
+	24, // 97: flowkeep.v1.ExecutionService.Pause:output_type -> flowkeep.v1.PauseResponse
+	26, // 98: flowkeep.v1.ExecutionService.Resume:output_type -> flowkeep.v1.ResumeResponse
+	28, // 99: flowkeep.v1.ExecutionService.SetBreakpoints:output_type -> flowkeep.v1.SetBreakpointsResponse
+	30, // 100: flowkeep.v1.ExecutionService.EditStepInput:output_type -> flowkeep.v1.EditStepInputResponse
+	32, // 101: flowkeep.v1.ExecutionService.EditVariables:output_type -> flowkeep.v1.EditVariablesResponse
+	34, // 102: flowkeep.v1.ExecutionService.Terminate:output_type -> flowkeep.v1.TerminateResponse
+	36, // 103: flowkeep.v1.ExecutionService.SignalExecution:output_type -> flowkeep.v1.SignalExecutionResponse
+	38, // 104: flowkeep.v1.ExecutionService.SignalWithStart:output_type -> flowkeep.v1.SignalWithStartResponse
+	19, // 105: flowkeep.v1.ExecutionService.Retry:output_type -> flowkeep.v1.RetryResponse
+	21, // 106: flowkeep.v1.ExecutionService.ForkExecution:output_type -> flowkeep.v1.ForkExecutionResponse
+	74, // 107: flowkeep.v1.ExecutionService.TestStep:output_type -> flowkeep.v1.TestStepResponse
+	40, // 108: flowkeep.v1.ExecutionService.WatchExecution:output_type -> flowkeep.v1.WatchExecutionResponse
+	87, // [87:109] is the sub-list for method output_type
+	65, // [65:87] is the sub-list for method input_type
+	65, // [65:65] is the sub-list for extension type_name
+	65, // [65:65] is the sub-list for extension extendee
+	0,  // [0:65] is the sub-list for field type_name
 }
 
 func init() { file_flowkeep_v1_execution_service_proto_init() }
@@ -4100,17 +4226,17 @@ func file_flowkeep_v1_execution_service_proto_init() {
 		(*ResumeRequest_StepOver)(nil),
 		(*ResumeRequest_RunTo)(nil),
 	}
-	file_flowkeep_v1_execution_service_proto_msgTypes[30].OneofWrappers = []any{
+	file_flowkeep_v1_execution_service_proto_msgTypes[32].OneofWrappers = []any{
 		(*SignalExecutionRequest_ExecutionId)(nil),
 		(*SignalExecutionRequest_Correlation_)(nil),
 	}
-	file_flowkeep_v1_execution_service_proto_msgTypes[35].OneofWrappers = []any{
+	file_flowkeep_v1_execution_service_proto_msgTypes[37].OneofWrappers = []any{
 		(*WatchExecutionResponse_Events)(nil),
 		(*WatchExecutionResponse_Bookmark)(nil),
 		(*WatchExecutionResponse_Snapshot)(nil),
 		(*WatchExecutionResponse_Output)(nil),
 	}
-	file_flowkeep_v1_execution_service_proto_msgTypes[41].OneofWrappers = []any{
+	file_flowkeep_v1_execution_service_proto_msgTypes[43].OneofWrappers = []any{
 		(*BatchExecuteResponse_Result_Response)(nil),
 		(*BatchExecuteResponse_Result_Error)(nil),
 	}
@@ -4120,7 +4246,7 @@ func file_flowkeep_v1_execution_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_flowkeep_v1_execution_service_proto_rawDesc), len(file_flowkeep_v1_execution_service_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   49,
+			NumMessages:   51,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -33,6 +33,7 @@ const (
 	ExecutionService_Resume_FullMethodName            = "/flowkeep.v1.ExecutionService/Resume"
 	ExecutionService_SetBreakpoints_FullMethodName    = "/flowkeep.v1.ExecutionService/SetBreakpoints"
 	ExecutionService_EditStepInput_FullMethodName     = "/flowkeep.v1.ExecutionService/EditStepInput"
+	ExecutionService_EditVariables_FullMethodName     = "/flowkeep.v1.ExecutionService/EditVariables"
 	ExecutionService_Terminate_FullMethodName         = "/flowkeep.v1.ExecutionService/Terminate"
 	ExecutionService_SignalExecution_FullMethodName   = "/flowkeep.v1.ExecutionService/SignalExecution"
 	ExecutionService_SignalWithStart_FullMethodName   = "/flowkeep.v1.ExecutionService/SignalWithStart"
@@ -100,6 +101,14 @@ type ExecutionServiceClient interface {
 	// INVALID_ARGUMENT for an input that does not fit; FAILED_PRECONDITION EXECUTION_FINISHED, EXECUTION_STATE, and
 	// STEP_NOT_HELD for a step that no breakpoint holds, or whose parameters cannot be had.
 	EditStepInput(ctx context.Context, in *EditStepInputRequest, opts ...grpc.CallOption) (*EditStepInputResponse, error)
+	// Sets variables of an execution that is paused, by hand or by a breakpoint. What is evaluated from then on sees the new
+	// values, conditions and parameters of steps among it, until a step assigns them again; an attempt that runs has been
+	// called already. A step that a breakpoint holds is shown with what it is to be called with now, unless its input was
+	// edited: then that stays as it is. Its condition is not looked at again. A retry in place keeps what was set, a fork
+	// does not inherit it: give it as `ForkExecutionRequest.vars`. Errors: NOT_FOUND; INVALID_ARGUMENT for a name that is no
+	// variable of the workflow, and for values that are too large, by `vars.name`; FAILED_PRECONDITION EXECUTION_FINISHED, and
+	// EXECUTION_STATE for one that is not paused or has gone on meanwhile. Needs the permission `workflows.write`, too.
+	EditVariables(ctx context.Context, in *EditVariablesRequest, opts ...grpc.CallOption) (*EditVariablesResponse, error)
 	// Ends an execution at once as CANCELLED, with the failure code `TERMINATED`, without waiting for what runs: for
 	// executions that do not obey Cancel. Attempts that run are told to stop and not waited for, so they may still take
 	// effect: their steps are CANCELLED with `OUTCOME_UNKNOWN`. On one that has ended it answers FAILED_PRECONDITION,
@@ -305,6 +314,16 @@ func (c *executionServiceClient) EditStepInput(ctx context.Context, in *EditStep
 	return out, nil
 }
 
+func (c *executionServiceClient) EditVariables(ctx context.Context, in *EditVariablesRequest, opts ...grpc.CallOption) (*EditVariablesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EditVariablesResponse)
+	err := c.cc.Invoke(ctx, ExecutionService_EditVariables_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *executionServiceClient) Terminate(ctx context.Context, in *TerminateRequest, opts ...grpc.CallOption) (*TerminateResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(TerminateResponse)
@@ -442,6 +461,14 @@ type ExecutionServiceServer interface {
 	// INVALID_ARGUMENT for an input that does not fit; FAILED_PRECONDITION EXECUTION_FINISHED, EXECUTION_STATE, and
 	// STEP_NOT_HELD for a step that no breakpoint holds, or whose parameters cannot be had.
 	EditStepInput(context.Context, *EditStepInputRequest) (*EditStepInputResponse, error)
+	// Sets variables of an execution that is paused, by hand or by a breakpoint. What is evaluated from then on sees the new
+	// values, conditions and parameters of steps among it, until a step assigns them again; an attempt that runs has been
+	// called already. A step that a breakpoint holds is shown with what it is to be called with now, unless its input was
+	// edited: then that stays as it is. Its condition is not looked at again. A retry in place keeps what was set, a fork
+	// does not inherit it: give it as `ForkExecutionRequest.vars`. Errors: NOT_FOUND; INVALID_ARGUMENT for a name that is no
+	// variable of the workflow, and for values that are too large, by `vars.name`; FAILED_PRECONDITION EXECUTION_FINISHED, and
+	// EXECUTION_STATE for one that is not paused or has gone on meanwhile. Needs the permission `workflows.write`, too.
+	EditVariables(context.Context, *EditVariablesRequest) (*EditVariablesResponse, error)
 	// Ends an execution at once as CANCELLED, with the failure code `TERMINATED`, without waiting for what runs: for
 	// executions that do not obey Cancel. Attempts that run are told to stop and not waited for, so they may still take
 	// effect: their steps are CANCELLED with `OUTCOME_UNKNOWN`. On one that has ended it answers FAILED_PRECONDITION,
@@ -548,6 +575,9 @@ func (UnimplementedExecutionServiceServer) SetBreakpoints(context.Context, *SetB
 }
 func (UnimplementedExecutionServiceServer) EditStepInput(context.Context, *EditStepInputRequest) (*EditStepInputResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method EditStepInput not implemented")
+}
+func (UnimplementedExecutionServiceServer) EditVariables(context.Context, *EditVariablesRequest) (*EditVariablesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method EditVariables not implemented")
 }
 func (UnimplementedExecutionServiceServer) Terminate(context.Context, *TerminateRequest) (*TerminateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Terminate not implemented")
@@ -843,6 +873,24 @@ func _ExecutionService_EditStepInput_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ExecutionService_EditVariables_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EditVariablesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ExecutionServiceServer).EditVariables(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ExecutionService_EditVariables_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ExecutionServiceServer).EditVariables(ctx, req.(*EditVariablesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ExecutionService_Terminate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(TerminateRequest)
 	if err := dec(in); err != nil {
@@ -1024,6 +1072,10 @@ var ExecutionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "EditStepInput",
 			Handler:    _ExecutionService_EditStepInput_Handler,
+		},
+		{
+			MethodName: "EditVariables",
+			Handler:    _ExecutionService_EditVariables_Handler,
 		},
 		{
 			MethodName: "Terminate",

@@ -111,6 +111,19 @@ class ControlCalls(Connection):
         )
         return (await self._call(self._executions.EditStepInput, request)).execution
 
+    async def edit_variables(self, execution_id: str, vars: Input, *, request_id: RequestId = None) -> Execution:
+        """Set variables of an execution that is paused, and return it: what is evaluated from then on sees them.
+
+        Raises NotFoundError, InvalidArgumentError for what is no variable of the workflow and for values that are too
+        large, FailedPreconditionError (EXECUTION_STATE, EXECUTION_FINISHED).
+        """
+        request = pb.EditVariablesRequest(
+            execution_id=text("execution_id", execution_id),
+            vars=to_struct(vars, "vars"),
+            request_id=request_text(request_id),
+        )
+        return (await self._call(self._executions.EditVariables, request)).execution
+
     async def terminate(self, execution_id: str, reason: str = "", *, request_id: RequestId = None) -> Execution:
         """End an execution at once, without waiting for what runs, and return it.
 

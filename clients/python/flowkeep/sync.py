@@ -135,6 +135,7 @@ class Client:
     resume = _blocking(client.Client.resume)
     set_breakpoints = _blocking(client.Client.set_breakpoints)
     edit_step_input = _blocking(client.Client.edit_step_input)
+    edit_variables = _blocking(client.Client.edit_variables)
     terminate = _blocking(client.Client.terminate)
     signal = _blocking(client.Client.signal)
     signal_with_start = _blocking(client.Client.signal_with_start)

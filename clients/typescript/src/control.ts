@@ -116,6 +116,17 @@ export class ControlCalls extends NotificationCalls {
     return given(response.execution);
   }
 
+  /**
+   * Sets variables of an execution that is paused, and returns it: what is evaluated from then on sees them. Throws
+   * FailedPreconditionError (EXECUTION_STATE) for one that is not paused, InvalidArgumentError for what is no variable.
+   */
+  async editVariables(executionId: string, vars: Input, options: ChangeOptions = {}): Promise<Execution> {
+    const request = { executionId, vars: toStruct(vars, "vars"), requestId: requestId(options) };
+    const { executions } = this.#connection;
+    const response = await this.#connection.call((attempt) => executions.editVariables(request, attempt), options);
+    return given(response.execution);
+  }
+
   /** Ends an execution at once, without waiting for what runs, and returns it. */
   async terminate(
     executionId: string,

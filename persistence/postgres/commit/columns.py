@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
-from persistence.model import Ending, Event, Execution, Message, Step
+from persistence.model import EditedVariable, Ending, Event, Execution, Message, Step
 from persistence.people import NewTask, TaskChange, TaskState
 from persistence.postgres.commit.encoding import Column, RowKind
 from persistence.postgres.commit.sharing import SharedPayload
@@ -40,6 +40,12 @@ def _items(step: Step) -> str | None:
 def signals_document(signals: Sequence[Signal]) -> list[Any]:
     """Return the JSON array of signals that no step has taken."""
     found: list[Any] = msgspec.to_builtins(signals)
+    return found
+
+
+def edited_document(edited: Mapping[str, EditedVariable]) -> dict[str, Any]:
+    """Return the JSON object of variables that somebody has set."""
+    found: dict[str, Any] = msgspec.to_builtins(dict(edited))
     return found
 
 
@@ -127,10 +133,11 @@ CHANGE = RowKind[Transition](
     Column("bytes", "int8", "bytes"),
     Column("usage", "jsonb", "usage"),
     Column("signals", "jsonb"),
+    Column("edited_vars", "jsonb"),
 )
 """What transitions of one execution make of its row: the last of them, what `last_seq` must be before, whether any of
 them survived, how many binding messages there may be, NULL where none of them is bound, and the signals that no step
-has taken, NULL where they stay as they are."""
+has taken and variables that somebody has set, NULL where they stay as they are."""
 
 STEP = RowKind[Step](
     Column("org_id", "text"),

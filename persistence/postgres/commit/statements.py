@@ -79,7 +79,8 @@ UPDATE executions e SET {listed(f"{name} = u.{name}" for name in _SAME_NAMED)},
         ELSE coalesce(u.wake_time, clock_timestamp()) END,
     held_back = CASE WHEN u.start_time IS NULL THEN e.held_back END,
     awaits = CASE WHEN u.released AND u.end_time IS NULL THEN u.awaits END,
-    signals = CASE WHEN u.signals IS NULL THEN e.signals WHEN u.signals <> '[]' THEN u.signals END
+    signals = CASE WHEN u.signals IS NULL THEN e.signals WHEN u.signals <> '[]' THEN u.signals END,
+    edited_vars = coalesce(u.edited_vars, e.edited_vars)
 FROM ({columns.CHANGE.select("changes")}) u
 WHERE e.org_id = u.org_id AND e.id = u.id
     -- Not `=`: the index of incarnations must never be chosen, it finds all that a replica drives.

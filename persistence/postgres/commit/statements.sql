@@ -68,7 +68,8 @@ UPDATE executions e SET state = u.state, last_seq = u.last_seq, steps_total = u.
         ELSE coalesce(u.wake_time, clock_timestamp()) END,
     held_back = CASE WHEN u.start_time IS NULL THEN e.held_back END,
     awaits = CASE WHEN u.released AND u.end_time IS NULL THEN u.awaits END,
-    signals = CASE WHEN u.signals IS NULL THEN e.signals WHEN u.signals <> '[]' THEN u.signals END
+    signals = CASE WHEN u.signals IS NULL THEN e.signals WHEN u.signals <> '[]' THEN u.signals END,
+    edited_vars = coalesce(u.edited_vars, e.edited_vars)
 FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS id, (r->>2)::uuid AS incarnation, (r->>3)::int8 AS epoch,
     (r->>4)::int8 AS base_seq, (r->>5)::int8 AS last_seq, r->>6 AS state, (r->>7)::int8 AS mail_seen,
     (r->>8)::int8 AS bound, (r->>9)::bool AS released, (r->>10)::bool AS survived, (r->>11)::int AS steps_total,
@@ -78,7 +79,7 @@ FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS id, (r->>2)::uuid AS incarnation,
     (r->>21)::timestamptz AS wake_time, nullif(r->22, 'null') AS result, nullif(r->23, 'null') AS awaits,
     nullif(r->24, 'null') AS failure, nullif(r->25, 'null') AS ending, nullif(r->26, 'null') AS pause,
     nullif(r->27, 'null') AS breakpoints, (r->>28)::int8 AS bytes, nullif(r->29, 'null') AS usage,
-    nullif(r->30, 'null') AS signals
+    nullif(r->30, 'null') AS signals, nullif(r->31, 'null') AS edited_vars
 FROM jsonb_array_elements($1::jsonb) AS r) u
 WHERE e.org_id = u.org_id AND e.id = u.id
     -- Not `=`: the index of incarnations must never be chosen, it finds all that a replica drives.
@@ -227,7 +228,8 @@ UPDATE executions e SET state = u.state, last_seq = u.last_seq, steps_total = u.
         ELSE coalesce(u.wake_time, clock_timestamp()) END,
     held_back = CASE WHEN u.start_time IS NULL THEN e.held_back END,
     awaits = CASE WHEN u.released AND u.end_time IS NULL THEN u.awaits END,
-    signals = CASE WHEN u.signals IS NULL THEN e.signals WHEN u.signals <> '[]' THEN u.signals END
+    signals = CASE WHEN u.signals IS NULL THEN e.signals WHEN u.signals <> '[]' THEN u.signals END,
+    edited_vars = coalesce(u.edited_vars, e.edited_vars)
 FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS id, (r->>2)::uuid AS incarnation, (r->>3)::int8 AS epoch,
     (r->>4)::int8 AS base_seq, (r->>5)::int8 AS last_seq, r->>6 AS state, (r->>7)::int8 AS mail_seen,
     (r->>8)::int8 AS bound, (r->>9)::bool AS released, (r->>10)::bool AS survived, (r->>11)::int AS steps_total,
@@ -237,7 +239,7 @@ FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS id, (r->>2)::uuid AS incarnation,
     (r->>21)::timestamptz AS wake_time, nullif(r->22, 'null') AS result, nullif(r->23, 'null') AS awaits,
     nullif(r->24, 'null') AS failure, nullif(r->25, 'null') AS ending, nullif(r->26, 'null') AS pause,
     nullif(r->27, 'null') AS breakpoints, (r->>28)::int8 AS bytes, nullif(r->29, 'null') AS usage,
-    nullif(r->30, 'null') AS signals
+    nullif(r->30, 'null') AS signals, nullif(r->31, 'null') AS edited_vars
 FROM jsonb_array_elements($3::jsonb) AS r) u
 WHERE e.org_id = u.org_id AND e.id = u.id
     -- Not `=`: the index of incarnations must never be chosen, it finds all that a replica drives.
@@ -299,7 +301,8 @@ UPDATE executions e SET state = u.state, last_seq = u.last_seq, steps_total = u.
         ELSE coalesce(u.wake_time, clock_timestamp()) END,
     held_back = CASE WHEN u.start_time IS NULL THEN e.held_back END,
     awaits = CASE WHEN u.released AND u.end_time IS NULL THEN u.awaits END,
-    signals = CASE WHEN u.signals IS NULL THEN e.signals WHEN u.signals <> '[]' THEN u.signals END
+    signals = CASE WHEN u.signals IS NULL THEN e.signals WHEN u.signals <> '[]' THEN u.signals END,
+    edited_vars = coalesce(u.edited_vars, e.edited_vars)
 FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS id, (r->>2)::uuid AS incarnation, (r->>3)::int8 AS epoch,
     (r->>4)::int8 AS base_seq, (r->>5)::int8 AS last_seq, r->>6 AS state, (r->>7)::int8 AS mail_seen,
     (r->>8)::int8 AS bound, (r->>9)::bool AS released, (r->>10)::bool AS survived, (r->>11)::int AS steps_total,
@@ -309,7 +312,7 @@ FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS id, (r->>2)::uuid AS incarnation,
     (r->>21)::timestamptz AS wake_time, nullif(r->22, 'null') AS result, nullif(r->23, 'null') AS awaits,
     nullif(r->24, 'null') AS failure, nullif(r->25, 'null') AS ending, nullif(r->26, 'null') AS pause,
     nullif(r->27, 'null') AS breakpoints, (r->>28)::int8 AS bytes, nullif(r->29, 'null') AS usage,
-    nullif(r->30, 'null') AS signals
+    nullif(r->30, 'null') AS signals, nullif(r->31, 'null') AS edited_vars
 FROM jsonb_array_elements($4::jsonb) AS r) u
 WHERE e.org_id = u.org_id AND e.id = u.id
     -- Not `=`: the index of incarnations must never be chosen, it finds all that a replica drives.

@@ -138,7 +138,7 @@ class Creation(_Item[Created]):
 class Submission(_Item[CommitResult]):
     """A transition of an execution."""
 
-    __slots__ = ("ending", "failure", "result", "signals", "transition")
+    __slots__ = ("edited", "ending", "failure", "result", "signals", "transition")
 
     def __init__(self, transition: Transition, future: Future[CommitResult]) -> None:
         _check(transition)
@@ -150,6 +150,8 @@ class Submission(_Item[CommitResult]):
         self.ending = document(columns.ending_document(transition.ending))
         self.result = document(transition.result) if transition.state.is_end else None
         self.signals = None if transition.signals is UNREAD else document(columns.signals_document(transition.signals))
+        edited = transition.edited
+        self.edited = None if edited is UNREAD else document(columns.edited_document(edited))
         self.parts = parts.of_transition(transition)
         self.measure()
 
@@ -234,6 +236,7 @@ class Group:
             failure=last.failure,
             ending=last.ending,
             signals=next((item.signals for item in reversed(self.items) if item.signals is not None), None),
+            edited_vars=next((item.edited for item in reversed(self.items) if item.edited is not None), None),
         )
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from msgspec.structs import replace
@@ -15,10 +16,14 @@ from service.engine.definition import Action, Call, Repeat
 from service.engine.expressions import ExpressionError, PutOffError, compile_condition
 from service.engine.planning import events
 from service.engine.planning.end_rules import EndRules
+from service.engine.planning.state import edited
 from service.engine.planning.step_rules import WORK_OF_STEP
 
 EVERY = "*"
 """Stands for every step in a breakpoint."""
+
+WORK_OF_LOOK = 20
+"""Work of looking whether a step in work is held."""
 
 PARAMS = "params"
 """What the condition of a breakpoint sees: what the step would be called with, null where the server runs it itself."""
@@ -50,8 +55,43 @@ class BreakpointRules(EndRules):
             return  # as was looked at before it was sent
         self.draft.charge(size)
         self.allowance.count_value(given, size)
-        self.draft.put(replace(step, input=given))
+        self.draft.put(replace(step, input=given, wait=step.wait and replace(step.wait, edited=True)))
         self.draft.record(events.StepEdited(step.path, message.sender, given, step.iteration))
+
+    def edit_variables(self, message: Message) -> None:
+        """Let expressions see other values of variables, until a step assigns them.
+
+        What is held sees them, too, unless somebody has changed what it is called with.
+        """
+        given = message.body.get("vars")
+        if not self.draft.is_paused or not isinstance(given, dict) or not given:
+            return
+        state, size = self.draft.state, payload.size(given)
+        self.draft.charge(size)
+        self._enough += size  # it was counted when it was sent, and nothing begins of it
+        self.draft.change(vars={**state.vars, **given}, edited=edited(state.edited, given, self.draft.next_seq))
+        self.draft.record(events.VariablesAssigned("", given, edited_by=message.sender))
+        for step in sorted(self.draft.open.values(), key=lambda step: step.path):
+            if step.waits_for(WaitKind.BREAKPOINT) and step.wait is not None and not step.wait.edited:
+                self._look_again(step, step.wait)
+        self.allowance.count(WORK_OF_LOOK * len(self.draft.open))
+        self.allowance.count_value(given, size)
+
+    def _look_again(self, step: Step, wait: Wait) -> None:
+        """Show what a step that is held would be called with now; what cannot be had yet is seen when it begins."""
+        action, params = self.spec(step).action, None
+        with suppress(PutOffError):
+            self.begin_part()
+            params = self._params(replace(step, is_fixed=False), action)
+        size = payload.size(params)
+        if not self.draft.has_room(size):
+            params, size = None, 0
+        self.rendered = None
+        if params is None and step.input is None:
+            return
+        self.draft.charge(size)
+        self.draft.put(replace(step, input=params, is_fixed=params is not None))
+        self.draft.record(events.StepWaiting(step.path, wait, step.iteration, input=params))
 
     def holds(self, step: Step) -> bool:
         """Hold the execution before a step, where it is to be; returns whether it is. Raises PutOffError."""

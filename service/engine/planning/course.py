@@ -96,8 +96,8 @@ class Course:
         was_open, is_open = before is not None and before.state in OPEN, step.state in OPEN
         if is_open:
             self.open = self.open.set(step.path, step)
-            waited = before.wait if before else None
-            if step.wait is not None and step.wait.wake_time is not None and step.wait != waited:
+            waited = before.wait.wake_time if before is not None and before.wait is not None else None
+            if step.wait is not None and step.wait.wake_time is not None and step.wait.wake_time != waited:
                 self.timers = self.timers.push((step.wait.wake_time, order(self.definition, step.path), step.path))
         elif was_open:
             self.open = self.open.delete(step.path)

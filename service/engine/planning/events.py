@@ -149,11 +149,14 @@ class StepCancelled:
 
 @dataclass(frozen=True, slots=True)
 class VariablesAssigned:
-    """Variables were assigned; those with an empty path were given to an execution that was made from another one."""
+    """Variables were assigned: by the step at `path`; where that is empty, by somebody, or else they were given to an
+    execution that was made from another one.
+    """
 
     path: str
     vars: Mapping[str, Any]
     iteration: int = 1
+    edited_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

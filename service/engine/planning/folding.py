@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from persistence.breakpoints import halted, halting, setting
 from persistence.model import (
     Edit,
+    EditedVariable,
     Execution,
     ExecutionDetail,
     ExecutionState,
@@ -33,6 +34,7 @@ from service.engine.planning.events import Event
 from service.engine.planning.failed_attempts import with_failed_attempt
 from service.engine.planning.reasons import CONDITION_IS_FALSE
 from service.engine.planning.scopes import order
+from service.engine.planning.state import edited
 
 
 class Folding:
@@ -72,6 +74,7 @@ class Folding:
         )
         self._edit: Edit | None = None
         self._vars: Mapping[str, Any] = {}
+        self._edited: Mapping[str, EditedVariable] = {}
 
     @property
     def detail(self) -> ExecutionDetail:
@@ -85,6 +88,7 @@ class Folding:
             signals=self._signals,
             edit=self._edit,
             vars=self._vars,
+            edited=self._edited,
         )
 
     def take(self, event: Event) -> None:
@@ -134,8 +138,11 @@ class Folding:
                 changes |= {"reopened_seq": event.seq, "start_time": self._execution.start_time or event.time}
                 changes |= {"deadline_time": deadline_time or self._execution.deadline_time}
                 self._result, self._edit = None, edit
-            case events.VariablesAssigned(path="", vars=given):
-                self._vars = given
+            case events.VariablesAssigned(path="", vars=given, edited_by=by):
+                if by:
+                    self._edited = edited(self._edited, given, event.seq)
+                else:
+                    self._vars = given
             case body if self._has_steps:
                 key = body.path, body.iteration
                 step = self._steps.get(key) or self._fresh(key)
@@ -206,7 +213,7 @@ def _waiting(step: Step, body: events.StepWaiting, event: Event) -> Step:
 
 
 def _edited(step: Step, body: events.StepEdited, event: Event) -> Step:
-    return replace(step, input=body.input)
+    return replace(step, input=body.input, wait=step.wait and replace(step.wait, edited=True))
 
 
 def _retrying(step: Step, body: events.StepRetrying, event: Event) -> Step:

@@ -278,6 +278,8 @@ class _Planning(PauseRules):
                 self.hear(message)
             case MessageKind.BREAKPOINTS:
                 self.set_breakpoints(message)
+            case MessageKind.EDIT if "vars" in message.body:
+                self.edit_variables(message)
             case MessageKind.EDIT:
                 self.edit_input(message)
 

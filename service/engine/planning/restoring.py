@@ -97,6 +97,7 @@ def restoring(definition: Definition, detail: ExecutionDetail, worker: str) -> W
         reopened_seq=execution.reopened_seq,
         earlier=Map(earlier),
         edit=detail.edit,
+        edited=dict(detail.edited),
         inherited=opened,
         open=opened,
         running=running.finish(),

@@ -14,6 +14,7 @@ from immutables import Map
 from persistence.breakpoints import Breakpoints
 from persistence.model import (
     Edit,
+    EditedVariable,
     Execution,
     ExecutionDetail,
     ExecutionState,
@@ -134,6 +135,8 @@ class State(msgspec.Struct, frozen=True):
 
     `signals` are those that came and that no step has taken, in the order in which they did.
 
+    `edited` are variables that somebody has set, by their names: `vars` has them already.
+
     `reopened_seq` is the number of the event with which its `run` began, 0 for the first. `earlier` are the steps that
     have ended in an earlier run, are to run again and have not begun to: they count as not begun, and are not among
     the `steps`. `edit` is what one of them is given instead of what its definition says.
@@ -181,6 +184,7 @@ class State(msgspec.Struct, frozen=True):
     edit: Edit | None = None
     time: datetime | None = None
     signals: tuple[Signal, ...] = ()
+    edited: Mapping[str, EditedVariable] = msgspec.field(default_factory=dict)
     sweeps: tuple[Sweep, ...] = ()
     inherited: Map[str, Step] = Map()
     stopping: Map[StepKey, int] = Map()
@@ -334,7 +338,7 @@ def finding_newest(steps: Sequence[Step]) -> Work[dict[str, Step]]:
 
 
 def gathering_variables(detail: ExecutionDetail) -> Work[dict[str, Any]]:
-    """Return the variables that steps have assigned, each as the last that ended left it.
+    """Return the variables, each as the last step that ended has assigned it, or as somebody has set it since.
 
     Those that the execution was given when it was made come after what it inherited then.
     """
@@ -342,6 +346,9 @@ def gathering_variables(detail: ExecutionDetail) -> Work[dict[str, Any]]:
     begin = lineage.inherited if lineage is not None else 0
     first: dict[str, int] = dict.fromkeys(detail.vars, begin)
     last: dict[str, tuple[int, Any]] = {name: (begin, value) for name, value in detail.vars.items()}
+    for name, each in detail.edited.items():
+        first[name] = min(first.get(name, each.first_seq), each.first_seq)
+        last[name] = each.seq, each.value
     for part in parts(detail.steps):
         for step in part:
             if step.end_seq is None:
@@ -352,6 +359,12 @@ def gathering_variables(detail: ExecutionDetail) -> Work[dict[str, Any]]:
                     last[name] = step.end_seq, value
         yield len(part)
     return {name: last[name][1] for name in sorted(last, key=first.__getitem__)}
+
+
+def edited(before: Mapping[str, EditedVariable], given: Mapping[str, Any], seq: int) -> dict[str, EditedVariable]:
+    """Return the variables that somebody has set, after somebody has set these by the event `seq`."""
+    first = {name: before[name].first_seq if name in before else seq for name in given}
+    return {**before, **{name: EditedVariable(value, seq, first[name]) for name, value in given.items()}}
 
 
 def cancelled(by: str, reason: str) -> Ending:

@@ -59,5 +59,6 @@ def transition(
         bytes=after.bytes,
         usage=after.usage,
         signals=UNREAD if after.signals is before.signals else after.signals,
+        edited=UNREAD if after.edited is before.edited else after.edited,
         gives_up=plan.gives_up,
     )

@@ -17,7 +17,7 @@ from persistence.errors import (
     RequestIdReusedError,
     SignalsFullError,
 )
-from persistence.model import ExecutionState, MessageKind, Posted
+from persistence.model import EditedVariable, ExecutionState, MessageKind, Posted
 from persistence.posting import Posting
 from persistence.repository import Repository
 from persistence.requests import Method, Request
@@ -90,6 +90,21 @@ async def test_signals_stand_with_the_execution_until_a_transition_says_otherwis
     detail = await repository.load(keeper.incarnation, row.id)
     assert detail is not None
     assert not detail.signals
+
+
+async def test_variables_that_somebody_has_set_stand_with_the_execution_until_it_says_otherwise(
+    repository: Repository, keeper: Keeper
+) -> None:
+    row, edited = await keeper.put(), {"n": EditedVariable({"deep": [1, None]}, 2, 2), "m": EditedVariable(1.5, 2, 2)}
+    first = transition(row, edited=edited)
+    later = [transition(replace(row, last_seq=first.last_seq)), transition(replace(row, last_seq=first.last_seq + 1))]
+    assert set(await asyncio.gather(*map(repository.submit, (first, *later)))) == {CommitResult.COMMITTED}
+    taken = await repository.load(keeper.incarnation, row.id)
+    assert taken is not None
+    assert taken.edited == (await keeper.read(row)).edited == edited
+    changed = {**edited, "n": EditedVariable(3, 5, 2)}
+    assert await repository.submit(transition(taken.execution, edited=changed)) is CommitResult.COMMITTED
+    assert (await keeper.read(row)).edited == changed
 
 
 async def test_a_signal_is_refused_where_those_that_wait_leave_no_room(repository: Repository, keeper: Keeper) -> None:

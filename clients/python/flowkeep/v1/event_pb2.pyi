@@ -709,12 +709,15 @@ class VariablesAssigned(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     VARS_FIELD_NUMBER: _builtins.int
     ITERATION_FIELD_NUMBER: _builtins.int
+    EDITED_BY_FIELD_NUMBER: _builtins.int
     path: _builtins.str
-    """Output only. Path of the step that assigned them; empty where they were given to an execution that was made from another
-    one.
+    """Output only. Path of the step that assigned them; empty where somebody set them, and where they were given to an
+    execution that was made from another one.
     """
     iteration: _builtins.int
     """Output only. Number of the whole run of the step, from 1."""
+    edited_by: _builtins.str
+    """Output only. The verified subject that set them with EditVariables; empty otherwise."""
     @_builtins.property
     def vars(self) -> _struct_pb2.Struct:
         """Output only. The variables and their new values."""
@@ -725,10 +728,11 @@ class VariablesAssigned(_message.Message):
         path: _builtins.str = ...,
         vars: _struct_pb2.Struct | None = ...,
         iteration: _builtins.int = ...,
+        edited_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["vars", b"vars"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["iteration", b"iteration", "path", b"path", "vars", b"vars"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["edited_by", b"edited_by", "iteration", b"iteration", "path", b"path", "vars", b"vars"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

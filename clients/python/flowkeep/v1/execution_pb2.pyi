@@ -1282,12 +1282,17 @@ class BreakpointWait(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    EDITED_FIELD_NUMBER: _builtins.int
+    edited: _builtins.bool
+    """Output only. Whether somebody has changed the input: then it stays so, whatever is done to variables."""
     def __init__(
         self,
+        *,
+        edited: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["edited", b"edited"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1425,6 +1425,65 @@ class EditStepInputResponse(_message.Message):
 Global___EditStepInputResponse: _TypeAlias = EditStepInputResponse  # noqa: Y015
 
 @_typing.final
+class EditVariablesRequest(_message.Message):
+    """Request of EditVariables."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    VARS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    execution_id: _builtins.str
+    """Required. Id of the execution."""
+    request_id: _builtins.str
+    """Optional. Id of this request, as of `PauseRequest.request_id`. At most 128 characters."""
+    @_builtins.property
+    def vars(self) -> _struct_pb2.Struct:
+        """Required. The variables to set, one at least, and their values; the others stay as they are. Each is one that a step of
+        the workflow assigns, or that the execution has. All variables of an execution are one payload, with the limits of
+        one, and count for what it may write.
+        """
+
+    def __init__(
+        self,
+        *,
+        execution_id: _builtins.str = ...,
+        vars: _struct_pb2.Struct | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["vars", b"vars"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution_id", b"execution_id", "request_id", b"request_id", "vars", b"vars"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EditVariablesRequest: _TypeAlias = EditVariablesRequest  # noqa: Y015
+
+@_typing.final
+class EditVariablesResponse(_message.Message):
+    """Response of EditVariables."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def execution(self) -> _execution_pb2.Execution:
+        """The execution after the request."""
+
+    def __init__(
+        self,
+        *,
+        execution: _execution_pb2.Execution | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EditVariablesResponse: _TypeAlias = EditVariablesResponse  # noqa: Y015
+
+@_typing.final
 class TerminateRequest(_message.Message):
     """Request of Terminate."""
 

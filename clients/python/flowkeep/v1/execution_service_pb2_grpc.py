@@ -108,6 +108,11 @@ class ExecutionServiceStub:
                 request_serializer=flowkeep_dot_v1_dot_execution__service__pb2.EditStepInputRequest.SerializeToString,
                 response_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.EditStepInputResponse.FromString,
                 _registered_method=True)
+        self.EditVariables = channel.unary_unary(
+                '/flowkeep.v1.ExecutionService/EditVariables',
+                request_serializer=flowkeep_dot_v1_dot_execution__service__pb2.EditVariablesRequest.SerializeToString,
+                response_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.EditVariablesResponse.FromString,
+                _registered_method=True)
         self.Terminate = channel.unary_unary(
                 '/flowkeep.v1.ExecutionService/Terminate',
                 request_serializer=flowkeep_dot_v1_dot_execution__service__pb2.TerminateRequest.SerializeToString,
@@ -266,6 +271,19 @@ class ExecutionServiceServicer:
         """Changes what a step is to be called with that a breakpoint holds: in each attempt of it. Errors: NOT_FOUND;
         INVALID_ARGUMENT for an input that does not fit; FAILED_PRECONDITION EXECUTION_FINISHED, EXECUTION_STATE, and
         STEP_NOT_HELD for a step that no breakpoint holds, or whose parameters cannot be had.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EditVariables(self, request, context):
+        """Sets variables of an execution that is paused, by hand or by a breakpoint. What is evaluated from then on sees the new
+        values, conditions and parameters of steps among it, until a step assigns them again; an attempt that runs has been
+        called already. A step that a breakpoint holds is shown with what it is to be called with now, unless its input was
+        edited: then that stays as it is. Its condition is not looked at again. A retry in place keeps what was set, a fork
+        does not inherit it: give it as `ForkExecutionRequest.vars`. Errors: NOT_FOUND; INVALID_ARGUMENT for a name that is no
+        variable of the workflow, and for values that are too large, by `vars.name`; FAILED_PRECONDITION EXECUTION_FINISHED, and
+        EXECUTION_STATE for one that is not paused or has gone on meanwhile. Needs the permission `workflows.write`, too.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -433,6 +451,11 @@ def add_ExecutionServiceServicer_to_server(servicer, server):
                     servicer.EditStepInput,
                     request_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.EditStepInputRequest.FromString,
                     response_serializer=flowkeep_dot_v1_dot_execution__service__pb2.EditStepInputResponse.SerializeToString,
+            ),
+            'EditVariables': grpc.unary_unary_rpc_method_handler(
+                    servicer.EditVariables,
+                    request_deserializer=flowkeep_dot_v1_dot_execution__service__pb2.EditVariablesRequest.FromString,
+                    response_serializer=flowkeep_dot_v1_dot_execution__service__pb2.EditVariablesResponse.SerializeToString,
             ),
             'Terminate': grpc.unary_unary_rpc_method_handler(
                     servicer.Terminate,
@@ -849,6 +872,33 @@ class ExecutionService:
             '/flowkeep.v1.ExecutionService/EditStepInput',
             flowkeep_dot_v1_dot_execution__service__pb2.EditStepInputRequest.SerializeToString,
             flowkeep_dot_v1_dot_execution__service__pb2.EditStepInputResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EditVariables(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/flowkeep.v1.ExecutionService/EditVariables',
+            flowkeep_dot_v1_dot_execution__service__pb2.EditVariablesRequest.SerializeToString,
+            flowkeep_dot_v1_dot_execution__service__pb2.EditVariablesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -100,6 +100,15 @@ class ExecutionServiceStub:
     INVALID_ARGUMENT for an input that does not fit; FAILED_PRECONDITION EXECUTION_FINISHED, EXECUTION_STATE, and
     STEP_NOT_HELD for a step that no breakpoint holds, or whose parameters cannot be had.
     """
+    EditVariables: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.EditVariablesRequest, _execution_service_pb2.EditVariablesResponse]
+    """Sets variables of an execution that is paused, by hand or by a breakpoint. What is evaluated from then on sees the new
+    values, conditions and parameters of steps among it, until a step assigns them again; an attempt that runs has been
+    called already. A step that a breakpoint holds is shown with what it is to be called with now, unless its input was
+    edited: then that stays as it is. Its condition is not looked at again. A retry in place keeps what was set, a fork
+    does not inherit it: give it as `ForkExecutionRequest.vars`. Errors: NOT_FOUND; INVALID_ARGUMENT for a name that is no
+    variable of the workflow, and for values that are too large, by `vars.name`; FAILED_PRECONDITION EXECUTION_FINISHED, and
+    EXECUTION_STATE for one that is not paused or has gone on meanwhile. Needs the permission `workflows.write`, too.
+    """
     Terminate: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.TerminateRequest, _execution_service_pb2.TerminateResponse]
     """Ends an execution at once as CANCELLED, with the failure code `TERMINATED`, without waiting for what runs: for
     executions that do not obey Cancel. Attempts that run are told to stop and not waited for, so they may still take
@@ -231,6 +240,15 @@ class ExecutionServiceAsyncStub(ExecutionServiceStub):
     """Changes what a step is to be called with that a breakpoint holds: in each attempt of it. Errors: NOT_FOUND;
     INVALID_ARGUMENT for an input that does not fit; FAILED_PRECONDITION EXECUTION_FINISHED, EXECUTION_STATE, and
     STEP_NOT_HELD for a step that no breakpoint holds, or whose parameters cannot be had.
+    """
+    EditVariables: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.EditVariablesRequest, _execution_service_pb2.EditVariablesResponse]  # type: ignore[assignment]
+    """Sets variables of an execution that is paused, by hand or by a breakpoint. What is evaluated from then on sees the new
+    values, conditions and parameters of steps among it, until a step assigns them again; an attempt that runs has been
+    called already. A step that a breakpoint holds is shown with what it is to be called with now, unless its input was
+    edited: then that stays as it is. Its condition is not looked at again. A retry in place keeps what was set, a fork
+    does not inherit it: give it as `ForkExecutionRequest.vars`. Errors: NOT_FOUND; INVALID_ARGUMENT for a name that is no
+    variable of the workflow, and for values that are too large, by `vars.name`; FAILED_PRECONDITION EXECUTION_FINISHED, and
+    EXECUTION_STATE for one that is not paused or has gone on meanwhile. Needs the permission `workflows.write`, too.
     """
     Terminate: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.TerminateRequest, _execution_service_pb2.TerminateResponse]  # type: ignore[assignment]
     """Ends an execution at once as CANCELLED, with the failure code `TERMINATED`, without waiting for what runs: for
@@ -444,6 +462,21 @@ class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
         """Changes what a step is to be called with that a breakpoint holds: in each attempt of it. Errors: NOT_FOUND;
         INVALID_ARGUMENT for an input that does not fit; FAILED_PRECONDITION EXECUTION_FINISHED, EXECUTION_STATE, and
         STEP_NOT_HELD for a step that no breakpoint holds, or whose parameters cannot be had.
+        """
+
+    @_abc_1.abstractmethod
+    def EditVariables(
+        self,
+        request: _execution_service_pb2.EditVariablesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_execution_service_pb2.EditVariablesResponse, _abc.Awaitable[_execution_service_pb2.EditVariablesResponse]]:
+        """Sets variables of an execution that is paused, by hand or by a breakpoint. What is evaluated from then on sees the new
+        values, conditions and parameters of steps among it, until a step assigns them again; an attempt that runs has been
+        called already. A step that a breakpoint holds is shown with what it is to be called with now, unless its input was
+        edited: then that stays as it is. Its condition is not looked at again. A retry in place keeps what was set, a fork
+        does not inherit it: give it as `ForkExecutionRequest.vars`. Errors: NOT_FOUND; INVALID_ARGUMENT for a name that is no
+        variable of the workflow, and for values that are too large, by `vars.name`; FAILED_PRECONDITION EXECUTION_FINISHED, and
+        EXECUTION_STATE for one that is not paused or has gone on meanwhile. Needs the permission `workflows.write`, too.
         """
 
     @_abc_1.abstractmethod
