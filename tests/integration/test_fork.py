@@ -13,6 +13,7 @@ from service.engine.planning import inheriting
 from tests.integration.stage import ended, kinds, log, made, refusal, step
 
 State = flowkeep.Execution
+PAIRS, AT_ONCE = 400, 20
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 
 
@@ -210,3 +211,34 @@ async def test_of_more_than_may_be_inherited_nothing_is_made(client, stage, monk
     assert (refused.value.reason, refused.value.metadata["steps"]) == ("FORK_TOO_LARGE", "3")
     assert (await finished_fork(client, source, "c")).state == State.STATE_COMPLETED
     assert len((await client.get_execution(source)).forks) == 1
+
+
+async def test_a_fork_of_what_is_about_to_end_has_what_was_recorded_by_then_and_leaves_the_end_alone(client, stage):
+    """400 pairs, some of which are ordered: whatever comes first, nothing that was done is called again."""
+    name = await made(client, step("a"), step("b"), step("c"), output="${steps.a.output}")
+
+    async def pairs(number: int) -> None:
+        for turn in range(PAIRS // AT_ONCE):
+            source = (await client.execute(name)).execution_id
+            if turn % 4 == 0:  # on a fast machine all have ended by then, on a slow one none
+                await ended(client, source)
+            forking = client.fork(source, ("", "b", "c")[turn % 3], request_id=f"pair-{number}-{turn}")
+            forked, end = await asyncio.gather(forking, ended(client, source), return_exceptions=True)
+            assert end.state == State.STATE_COMPLETED
+            told = await log(client, source)
+            assert kinds(told).count("finished") == 1 and len(told) == end.last_seq
+            if isinstance(forked, flowkeep.FailedPreconditionError):
+                assert forked.reason == "FORK_NOT_FITTING" and turn % 4
+                continue
+            fork = await ended(client, forked.execution.execution_id)
+            assert fork.state == State.STATE_COMPLETED
+            by_path = {each.path: each for each in fork.steps}
+            for each in end.steps:
+                is_inherited = by_path[each.path].inherited
+                assert not is_inherited or by_path[each.path].output == each.output
+            events = [event for event in await log(client, fork.execution_id) if not event.inherited]
+            begun = [kind for kind in kinds(events) if kind.startswith("step_started")]
+            assert begun == [f"step_started {each.path}" for each in fork.steps if not each.inherited]
+            assert fork.lineage.source_seq <= end.last_seq
+
+    await asyncio.gather(*map(pairs, range(AT_ONCE)))
