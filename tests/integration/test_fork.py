@@ -223,7 +223,8 @@ async def test_a_fork_of_what_is_about_to_end_has_what_was_recorded_by_then_and_
             if turn % 4 == 0:  # on a fast machine all have ended by then, on a slow one none
                 await ended(client, source)
             forking = client.fork(source, ("", "b", "c")[turn % 3], request_id=f"pair-{number}-{turn}")
-            forked, end = await asyncio.gather(forking, ended(client, source), return_exceptions=True)
+            both: tuple[Any, Any] = await asyncio.gather(forking, ended(client, source), return_exceptions=True)
+            forked, end = both
             assert end.state == State.STATE_COMPLETED
             told = await log(client, source)
             assert kinds(told).count("finished") == 1 and len(told) == end.last_seq
