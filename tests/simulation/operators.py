@@ -136,7 +136,8 @@ class Operators:
             await asyncio.sleep(spec.stopped_after)
             answer = Answer("stop bulk", -1, 0.0, "", None, str(bulk.id))
             await self._ask(answer, lambda replica: replica.bulks.stop(scope, bulk.id, OWNER))
-        await self._until(lambda: self._world.database.tables.bulks[bulk.id].bulk.state is not BulkState.RUNNING)
+        kept = self._world.database.tables.bulks[bulk.id]
+        await self._until(lambda: kept.bulk.state is not BulkState.RUNNING and not kept.bulk.under_way)
         if action is BulkAction.RETRY:
             for row in list(self._world.database.tables.executions.values()):
                 if row.execution.org == spec.org and row.execution.run > 1:
