@@ -21,6 +21,7 @@ from tests.faults.checks.starts import explained
 from tests.faults.harness.caller import DEADLINE
 from tests.faults.harness.cluster import TTL, Cluster, running_cluster
 from tests.faults.harness.collection import Kept, collect, leaks
+from tests.faults.harness.control import STEERING
 from tests.faults.harness.division import divide
 from tests.faults.harness.programs import INPUT_SCHEMA, Program
 from tests.faults.harness.records import Outcome, Record, StepFacts, Usage
@@ -84,7 +85,8 @@ async def run_in_parts(
         made = (workload or kind.workload)(draw("programs"), cluster.world.url)
         async with kind.beside(cluster):
             await _apply(cluster, made)
-            async with running_traffic(cluster, made, rate, draw("traffic"), kind.watchers) as traffic:
+            clients = kind.watchers, kind.is_steered
+            async with running_traffic(cluster, made, rate, draw("traffic"), *clients) as traffic:
                 course = await _run(kind, duration, rate, cluster, traffic, draw("faults"))
         idle = await _idle(cluster, fresh)
         for replica in cluster.replicas:
@@ -127,7 +129,9 @@ async def _run(
 def _notes(traffic: Traffic) -> dict[str, str]:
     answers = [call.returned - call.invoked for call in traffic.calls]
     unknown = Counter(call.code for call in traffic.calls if call.outcome is Outcome.UNKNOWN)
+    steered = Counter(call.method for call in traffic.calls if call.outcome is Outcome.OK and call.method in STEERING)
     return {
+        "steered": ", ".join(f"{method} {count}" for method, count in sorted(steered.items())) or "none",
         "slowest answer": f"{max(answers, default=0):.1f} s of {DEADLINE:g} s",
         "unknown outcomes": ", ".join(f"{code} {count}" for code, count in unknown.most_common()) or "none",
     }
@@ -155,6 +159,7 @@ def _record(kind: Kind, seed: int, traffic: Traffic, cluster: Cluster, kept: Kep
         effects=tuple(cluster.world.effects),
         rows=kept.rows,
         requests=kept.requests,
+        operations=kept.operations,
         writes=kept.writes,
         incarnations=kept.incarnations,
         leases=kept.leases,

@@ -82,7 +82,8 @@ def check_cancels(record: Record) -> Iterator[Violation]:
         row = record.rows.get(call.execution_id)
         if call.method != "Cancel" or row is None or row.state not in FINAL:
             continue
-        if call.outcome is Outcome.OK and row.state != "CANCELLED":
+        ends = {event.state for event in row.events if event.kind == "finished"} | {row.state}
+        if call.outcome is Outcome.OK and "CANCELLED" not in ends:
             yield Violation("CA1", call.execution_id, f"Cancel was acknowledged, and the end is {row.state}")
         if call.reason == "EXECUTION_FINISHED" and row.state == "CANCELLED":
             yield Violation("CA2", call.execution_id, "Cancel found it ended otherwise, and the end is CANCELLED")
@@ -91,7 +92,7 @@ def check_cancels(record: Record) -> Iterator[Violation]:
 def _by_request(record: Record) -> dict[str, list[Call]]:
     calls: dict[str, list[Call]] = defaultdict(list)
     for call in record.calls:
-        if call.method == "Execute" and call.request_id:
+        if call.method in ("Execute", "ForkExecution") and call.request_id:
             calls[call.request_id].append(call)
     return calls
 

@@ -16,6 +16,14 @@ from tests.faults.checks.answers import (
     check_request_ids,
 )
 from tests.faults.checks.caps import check_caps
+from tests.faults.checks.control import (
+    check_edits,
+    check_forks,
+    check_operations,
+    check_paused,
+    check_retries,
+    check_signals,
+)
 from tests.faults.checks.delays import check_delays
 from tests.faults.checks.effects import check_at_most_once, check_calls, check_tokens
 from tests.faults.checks.histories import check_ends, check_numbers, check_records, check_states, check_timers
@@ -33,6 +41,12 @@ CHECKS: Sequence[Check] = (
     check_definite,
     check_reads,
     check_cancels,
+    check_paused,
+    check_signals,
+    check_retries,
+    check_forks,
+    check_edits,
+    check_operations,
     check_numbers,
     check_ends,
     check_states,

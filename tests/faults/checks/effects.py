@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from tests.faults.checks.violations import ENDS_OF_STEPS, Violation
-from tests.faults.harness.records import CALLS, Effect, Event, Record, Row
+from tests.faults.harness.records import CALLS, Effect, Event, Record, Row, path_of
 
 
 def check_tokens(record: Record) -> Iterator[Violation]:
@@ -31,7 +31,7 @@ def check_at_most_once(record: Record) -> Iterator[Violation]:
         counts[effect.execution_id, effect.step] += 1
     for (execution_id, step), count in counts.items():
         row = record.rows.get(execution_id)
-        facts = record.programs.get(row.workflow, {}).get(step) if row else None
+        facts = record.programs.get(row.workflow, {}).get(path_of(step)) if row else None
         if facts is not None and facts.delivery == "AT_MOST_ONCE" and count > 1:
             yield Violation("I8", execution_id, f"step {step} is AT_MOST_ONCE and was called {count} times")
 
@@ -55,8 +55,9 @@ def check_calls(record: Record) -> Iterator[Violation]:
                     yield Violation(
                         "ST3", row.execution_id, f"step {path}: attempt {effect.attempt} began after its end"
                     )
-            is_call = path in facts and facts[path].handler in CALLS
-            if is_call and end is not None and end.kind == "step_completed" and not made.get(path):
+            is_call = path_of(path) in facts and facts[path_of(path)].handler in CALLS
+            is_own = end is not None and end.kind == "step_completed" and not end.inherited
+            if is_call and is_own and not made.get(path):
                 yield Violation("ST1", row.execution_id, f"step {path} completed, and was never called")
     for execution_id in effects.keys() - record.rows.keys():
         yield Violation("I1", execution_id, "called the world outside, and is not kept")

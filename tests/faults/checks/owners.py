@@ -32,12 +32,16 @@ def check_epochs(record: Record) -> Iterator[Violation]:
 def check_writers(record: Record) -> Iterator[Violation]:
     """I10: history grows only by the replica that owned the row, within one epoch, each write once."""
     for execution_id, writes in _by_execution(record).items():
-        seq = 0
+        row, seq = record.rows.get(execution_id), 0
+        # Whoever retries it opens it again, as nobody's.
+        reopened = {event.seq for event in row.events if event.kind == "reopened"} if row is not None else set()
         for write in writes:
             if write.last_seq < seq:
                 yield Violation("I10", execution_id, f"write {write.id} puts seq {write.last_seq} after {seq}")
             seq = write.last_seq
             if write.old_seq is None or write.last_seq == write.old_seq:
+                continue
+            if write.last_seq in reopened and write.old_seq == write.last_seq - 1 and not write.old_incarnation:
                 continue
             if write.epoch != write.old_epoch:
                 yield Violation("I10", execution_id, f"write {write.id} adds events and changes the epoch")

@@ -96,6 +96,8 @@ def check_cancelled(record: Record) -> Iterator[Violation]:
         acked = record.clock + timedelta(seconds=call.returned)
         writes = written.get(call.execution_id, ())
         for event in record.rows[call.execution_id].events:
+            if event.kind == "reopened":
+                break  # what is cancelled goes on when somebody retries it
             write = write_of(writes, event)
             if event.kind != "step_started" or write is None or write.time <= acked:
                 continue

@@ -59,7 +59,7 @@ def _bookmarks(stream: Stream) -> Iterator[tuple[str, str]]:
 
 def _end(stream: Stream, row: Row) -> Iterator[tuple[str, str]]:
     delivered = max([stream.after_seq, *(event[0] for message in stream.messages for event in message.events)])
-    is_at_end = row.state in FINAL and delivered == row.last_seq
+    is_at_end = any(event.seq == delivered and event.kind == "finished" for event in row.events)
     if stream.ended == "OK" and not is_at_end:
         yield "W9", f"ended with OK at {delivered}, before the terminal event"
     elif stream.is_final and row.state in FINAL and stream.ended != "OK":

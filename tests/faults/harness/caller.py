@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -13,7 +11,6 @@ import grpc
 import grpc.aio
 
 from flowkeep.errors import FlowkeepError, from_rpc_error
-from flowkeep.requests import execute_request
 from flowkeep.v1.execution_pb2 import Execution, ExecutionView
 from flowkeep.v1.execution_service_pb2 import (
     CancelRequest,
@@ -92,7 +89,7 @@ class Caller:
 
         def read(response: Any) -> dict[str, Any]:
             self.history.saw(response.execution)
-            return {**_facts(response.execution), "created": response.created}
+            return {**facts_of(response.execution), "created": response.created}
 
         call = await self._call(
             "Execute", replica, request, read, request_id=request.request_id, content=content, execution_id=""
@@ -109,7 +106,7 @@ class Caller:
         def read(response: Any) -> dict[str, Any]:
             self.history.saw(response.execution)
             steps = {step.path: _name(step.State.Name(step.state)) for step in response.execution.steps}
-            return {**_facts(response.execution), "step_states": steps}
+            return {**facts_of(response.execution), "step_states": steps}
 
         return await self._call("GetExecution", replica, request, read, execution_id=execution_id, is_final=is_final)
 
@@ -122,15 +119,21 @@ class Caller:
         """Cancel an execution once."""
         request = CancelRequest(execution_id=execution_id, reason="chaos")
         return await self._call(
-            "Cancel", replica, request, lambda response: _facts(response.execution), execution_id=execution_id
+            "Cancel", replica, request, lambda response: facts_of(response.execution), execution_id=execution_id
         )
 
     async def _call(
-        self, method: str, replica: Called, request: Any, read: Callable[[Any], dict[str, Any]], **facts: Any
+        self,
+        method: str,
+        replica: Called,
+        request: Any,
+        read: Callable[[Any], dict[str, Any]],
+        stubs: Mapping[str, Any] | None = None,
+        **facts: Any,
     ) -> Call:
         invoked = time.monotonic()
         try:
-            response = await getattr(self._stubs[replica.name], method)(request, timeout=DEADLINE)
+            response = await getattr((stubs or self._stubs)[replica.name], method)(request, timeout=DEADLINE)
         except grpc.aio.AioRpcError as failure:
             error = from_rpc_error(failure)
             result = {"outcome": outcome_of(error), "code": error.code.name, "reason": error.reason}
@@ -143,59 +146,8 @@ class Caller:
         return call
 
 
-class Starter(Caller):
-    """Starts executions until told to stop, each again under its request id for as long as its fate is unknown."""
-
-    def __init__(self, name: str, replicas: Sequence[Called], history: History, draw: random.Random) -> None:
-        super().__init__(name, replicas, history)
-        self._draw = draw
-
-    async def start(self, workflow: str, give_up: asyncio.Event) -> None:
-        """Start one execution, and do with it what some callers do: twice at once, read it elsewhere, cancel it."""
-        number = self._draw.randrange(1000)
-        request = execute_request(workflow, {"number": number})
-        content = f"{workflow} {number}"
-        luck = self._draw.random()
-        first, second = self._draw.sample(list(self.replicas), 2)
-        if luck < 0.10:
-            twice = (self._until_known(replica, request, content, give_up) for replica in (first, second))
-            calls = list(await asyncio.gather(*twice))
-        else:
-            calls = [await self._until_known(first, request, content, give_up)]
-        done = next((call for call in calls if call.outcome is Outcome.OK), None)
-        if done is None:
-            return
-        if 0.10 <= luck < 0.20:
-            await self.get(second, done.execution_id)
-        elif 0.20 <= luck < 0.25:
-            await asyncio.sleep(self._draw.uniform(0.0, 0.8))
-            await self._cancel_until_known(second, done.execution_id, give_up)
-        elif 0.25 <= luck < 0.27:
-            other = execute_request(workflow, {"number": number + 1}, request_id=request.request_id)
-            await self.execute(second, other, f"{workflow} {number + 1}")
-        elif 0.27 <= luck < 0.29:
-            await self.execute(second, execute_request(workflow, {"number": "none"}), "refused")
-
-    async def _until_known(
-        self, replica: Called, request: ExecuteRequest, content: str, give_up: asyncio.Event
-    ) -> Call:
-        while True:
-            call = await self.execute(replica, request, content)
-            is_known = call.outcome is Outcome.OK or (
-                call.outcome is Outcome.DEFINITE and call.code != "RESOURCE_EXHAUSTED"
-            )
-            if is_known or give_up.is_set():
-                return call
-            await asyncio.sleep(self._draw.uniform(0.1, 0.4))
-            replica = self._draw.choice(list(self.replicas))
-
-    async def _cancel_until_known(self, replica: Called, execution_id: str, give_up: asyncio.Event) -> None:
-        while (await self.cancel(replica, execution_id)).outcome is Outcome.UNKNOWN and not give_up.is_set():
-            await asyncio.sleep(self._draw.uniform(0.1, 0.4))
-            replica = self._draw.choice(list(self.replicas))
-
-
-def _facts(execution: Execution) -> dict[str, Any]:
+def facts_of(execution: Execution) -> dict[str, Any]:
+    """Return what an answer says of an execution."""
     return {
         "execution_id": execution.execution_id,
         "state": _name(Execution.State.Name(execution.state)),

@@ -12,7 +12,7 @@ from typing import Any
 from flowkeep.v1.event_pb2 import ExecutionEvent
 from flowkeep.v1.execution_pb2 import Execution
 from tests.faults.harness.database import ADMIN, Postgres
-from tests.faults.harness.records import Event, Lease, Row, Step, Write
+from tests.faults.harness.records import Event, Lease, Operation, Row, Step, Write, name_of
 
 _WHICH = "($1::uuid[] IS NULL OR {0} = ANY ($1))"
 # With the large payloads that were cut out of them.
@@ -22,12 +22,15 @@ SELECT e.execution_id, e.seq, e.transition_seq, e.kind, e.time,
 FROM events e CROSS JOIN LATERAL (SELECT (e.shared->>'at')::int AS at) s LEFT JOIN shared_payloads p
     ON p.org_id = e.org_id AND p.execution_id = e.execution_id AND p.digest = e.shared->>'digest'
 WHERE {_WHICH.format("e.execution_id")} ORDER BY e.execution_id, e.seq"""  # noqa: S608 - ours
-_STEPS = f"SELECT execution_id, path, state, attempt, end_seq FROM steps WHERE {_WHICH.format('execution_id')}"  # noqa: S608 - ours
+_STEPS = (
+    f"SELECT execution_id, path, iteration, state, attempt, end_seq FROM steps WHERE {_WHICH.format('execution_id')}"  # noqa: S608 - ours
+)
 _EXECUTIONS = f"""
 SELECT e.*, p.input FROM executions e
 LEFT JOIN execution_inputs p ON p.org_id = e.org_id AND p.execution_id = e.id WHERE {_WHICH.format("e.id")}"""  # noqa: S608 - ours
 _REQUESTS = f"""
 SELECT request_id, execution_id FROM requests WHERE method = 'EXECUTE' AND {_WHICH.format("execution_id")}"""  # noqa: S608 - ours
+_RESULTS = "SELECT bulk_id, execution_id, outcome FROM bulk_results ORDER BY bulk_id, number"
 _WRITES = f"SELECT * FROM chaos.writes WHERE {_WHICH.format('execution_id')} ORDER BY id"  # noqa: S608 - ours
 
 
@@ -40,6 +43,7 @@ class Kept:
     writes: Sequence[Write]
     incarnations: Mapping[str, str]
     leases: Sequence[Lease]
+    operations: Sequence[Operation]
 
 
 async def collect(postgres: Postgres, only: Collection[str] | None = None) -> Kept:
@@ -54,7 +58,17 @@ async def collect(postgres: Postgres, only: Collection[str] | None = None) -> Ke
         [_write(row) for row in writes],
         {str(row["incarnation"]): row["replica"] for row in incarnations},
         [Lease(row["time"], str(row["incarnation"]), row["until"]) for row in leases],
+        await operations_of(postgres),
     )
+
+
+async def operations_of(postgres: Postgres) -> Sequence[Operation]:
+    """Return the operations in bulk with their results."""
+    results: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for row in await postgres.query(_RESULTS):
+        results[str(row["bulk_id"])].append((str(row["execution_id"]), row["outcome"]))
+    rows = await postgres.query("SELECT id, state FROM bulks")
+    return [Operation(str(row["id"]), row["state"], results[str(row["id"])]) for row in rows]
 
 
 async def requests_of(postgres: Postgres, which: Sequence[str] | None = None) -> Sequence[tuple[str, str]]:
@@ -69,7 +83,8 @@ async def rows_of(postgres: Postgres, which: Sequence[str] | None = None) -> Map
         events[str(row["execution_id"])].append(_event(row))
     steps: dict[str, list[Step]] = defaultdict(list)
     for row in await postgres.query(_STEPS, which):
-        steps[str(row["execution_id"])].append(Step(row["path"], row["state"], row["attempt"], row["end_seq"]))
+        name = name_of(row["path"], row["iteration"])
+        steps[str(row["execution_id"])].append(Step(name, row["state"], row["attempt"], row["end_seq"]))
     rows = {}
     for row in await postgres.query(_EXECUTIONS, which):
         execution_id = str(row["id"])
@@ -129,10 +144,14 @@ def _event(row: Any) -> Event:
         kind=row["kind"],
         time=row["time"],
         body=row["body"],
-        path=getattr(content, "path", ""),
+        path=name_of(getattr(content, "path", ""), getattr(content, "iteration", 1)),
         attempt=getattr(content, "attempt", 0),
         state=state,
         wake_time=wake.ToDatetime(tzinfo=UTC) if wake is not None else None,
+        inherited=message.inherited,
+        detail=content.reason if row["kind"] == "reopened" else getattr(content, "signal_id", ""),
+        taken=tuple(getattr(content, "signal_ids", ())),
+        bulk_id=getattr(content, "bulk_id", ""),
     )
 
 

@@ -75,7 +75,9 @@ def _lanes(draw: random.Random, name: str, url: str) -> Program:
 
 AT_LEAST_ONCE, AT_MOST_ONCE = "AT_LEAST_ONCE", "AT_MOST_ONCE"
 INPUT_SCHEMA = {"type": "object", "required": ["number"], "properties": {"number": {"type": "integer"}}}
-_KINDS = {"call": 5, "once": 2, "wait": 2, "toil": 2, "thread": 1, "transform": 1}
+_KINDS = {"call": 5, "once": 2, "wait": 2, "toil": 2, "thread": 1, "transform": 1, "signal": 1}
+SIGNAL = "go"
+"""Name of the signals for which steps wait, a while."""
 
 
 def _step(draw: random.Random, step_id: str, url: str) -> tuple[dict[str, Any], StepFacts]:
@@ -87,6 +89,9 @@ def _step(draw: random.Random, step_id: str, url: str) -> tuple[dict[str, Any], 
     if kind == "wait":
         seconds = round(draw.choice((draw.uniform(0.05, 0.3), draw.uniform(PARK_AFTER + 0.2, PARK_AFTER + 1.5))), 3)
         return {"id": step_id, "handler": "wait", "params": {"duration": seconds}}, StepFacts("wait", seconds=seconds)
+    if kind == "signal":
+        params = {"name": SIGNAL, "timeout": round(draw.uniform(0.1, 2.0), 3), "on_timeout": "CONTINUE"}
+        return {"id": step_id, "handler": "wait_signal", "params": params}, StepFacts("wait_signal")
     if kind == "transform":
         step = {"id": step_id, "handler": "transform", "params": {"expression": "input.number * 2"}}
         return step, StepFacts("transform")

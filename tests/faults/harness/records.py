@@ -12,6 +12,16 @@ REMOTE = "chaos_remote"
 """The handler that workers serve."""
 
 
+def name_of(path: str, iteration: int) -> str:
+    """Return what a step in one of its iterations is called: all records name it so."""
+    return path if iteration <= 1 else f"{path}#{iteration}"
+
+
+def path_of(name: str) -> str:
+    """Return the path of a step in whichever iteration."""
+    return name.partition("#")[0]
+
+
 class Outcome(StrEnum):
     """What a caller knows after a call (EX4)."""
 
@@ -36,6 +46,8 @@ class Call:
     execution_id: str = ""
     content: str = ""
     """What an Execute asked for."""
+    detail: str = ""
+    """By which what was asked for is known in histories: the reason of a retry, the id of a signal or an operation."""
     created: bool = False
     state: str = ""
     """State of the execution in the answer."""
@@ -102,6 +114,13 @@ class Event:
     attempt: int = 0
     state: str = ""
     wake_time: datetime | None = None
+    inherited: bool = False
+    """Whether it tells what a fork has of another execution."""
+    detail: str = ""
+    """The reason of a retry, or the id of a signal."""
+    taken: tuple[str, ...] = ()
+    """Signals that a step took."""
+    bulk_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -189,6 +208,15 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Operation:
+    """An operation in bulk, with the executions that it came to, and what came of each."""
+
+    bulk_id: str
+    state: str
+    results: Sequence[tuple[str, str]] = ()
+
+
+@dataclass(frozen=True)
 class Landing:
     """One fault: when it hit by the clock of the machine, whom, and which executions were in flight there.
 
@@ -237,6 +265,7 @@ class Record:
     rows: Mapping[str, Row] = field(default_factory=dict)
     requests: Sequence[tuple[str, str]] = ()
     """The kept request ids with the execution of each."""
+    operations: Sequence[Operation] = ()
     writes: Sequence[Write] = ()
     incarnations: Mapping[str, str] = field(default_factory=dict)
     """Which replica was which incarnation."""

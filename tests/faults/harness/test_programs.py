@@ -22,7 +22,14 @@ def test_a_seed_gives_the_same_programs() -> None:
 def test_every_kind_of_step_comes_up() -> None:
     made = programs(random.Random(1), 60, URL)
     facts = [fact for program in made for fact in program.steps.values()]
-    assert {fact.handler for fact in facts} == {"call_api", "wait", "transform", "chaos_toil", "chaos_thread"}
+    assert {fact.handler for fact in facts} == {
+        "call_api",
+        "wait",
+        "transform",
+        "chaos_toil",
+        "chaos_thread",
+        "wait_signal",
+    }
     assert {fact.delivery for fact in facts} == {"AT_LEAST_ONCE", "AT_MOST_ONCE"}
     waits = [fact.seconds for fact in facts if fact.handler == "wait"]
     assert min(waits) < PARK_AFTER < max(waits)

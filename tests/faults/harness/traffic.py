@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
-from tests.faults.harness.caller import Caller, History, Starter
+from tests.faults.harness.caller import Caller, History
 from tests.faults.harness.cluster import Cluster
 from tests.faults.harness.programs import Program
 from tests.faults.harness.records import Call, Stream
+from tests.faults.harness.starter import STEERED, Starter
 from tests.faults.harness.watcher import Watcher
 
 STARTERS = 8
 WITH_CONNECTIONS = 20
 """Watchers with connections of their own."""
+BULKS = (2.0, 4.0)
+"""Seconds between two operations in bulk."""
 _READ = 3000
 """Executions that are read again at the end."""
 
@@ -24,15 +27,24 @@ class Traffic:
     """Starts executions evenly over time until it is stopped."""
 
     def __init__(
-        self, cluster: Cluster, programs: Sequence[Program], rate: float, draw: random.Random, watchers: int
+        self,
+        cluster: Cluster,
+        programs: Sequence[Program],
+        rate: float,
+        draw: random.Random,
+        watchers: int,
+        is_steered: bool,
     ) -> None:
         self.history = History()
         self.started = 0
         self._programs = programs
         self._rate = rate
         self._draw = draw
-        self._give_up = asyncio.Event()
+        self._give_up, self._is_over = asyncio.Event(), asyncio.Event()
         self._starters = [Starter(f"starter {n}", cluster.replicas, self.history, draw) for n in range(STARTERS)]
+        self._is_steered = is_steered
+        for starter in self._starters:
+            starter.steered = STEERED if is_steered else 0.0
         self._watchers = [
             Watcher(f"watcher {n}", cluster.replicas, self.history, draw)
             for n in range(min(watchers, WITH_CONNECTIONS))
@@ -45,6 +57,7 @@ class Traffic:
         self._judge = Caller("judge", cluster.replicas, self.history)
         self._under_way: set[asyncio.Task[None]] = set()
         self._pace: asyncio.Task[None] | None = None
+        self._bulks: asyncio.Task[None] | None = None
         self._watching: list[asyncio.Task[None]] = []
 
     @property
@@ -60,6 +73,8 @@ class Traffic:
     def begin(self) -> None:
         """Start."""
         self._pace = asyncio.create_task(self._keep_pace())
+        if self._is_steered:
+            self._bulks = asyncio.create_task(self._act_in_bulk())
         self._watching = [asyncio.create_task(watcher.run()) for watcher in self._watchers]
 
     async def stop_starting(self, patience: float) -> None:
@@ -67,6 +82,9 @@ class Traffic:
         if self._pace is not None:
             self._pace.cancel()
             await asyncio.gather(self._pace, return_exceptions=True)
+        self._is_over.set()
+        if self._bulks is not None:
+            self._under_way.add(self._bulks)
         if self._under_way:
             await asyncio.wait(self._under_way, timeout=patience)
         self._give_up.set()
@@ -106,6 +124,15 @@ class Traffic:
                 self._under_way.add(task)
                 task.add_done_callback(self._done)
 
+    async def _act_in_bulk(self) -> None:
+        """Act in bulk now and then, one operation after the other; what it pauses it resumes, also at the end."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._draw.uniform(*BULKS)):
+                    await self._is_over.wait()
+                return
+            await self._starters[0].pause_many(self._draw.choice(self._programs).name)
+
     def _done(self, task: asyncio.Task[None]) -> None:
         if task.cancelled() or task.exception() is None:
             self._under_way.discard(task)
@@ -113,10 +140,10 @@ class Traffic:
 
 @asynccontextmanager
 async def running_traffic(
-    cluster: Cluster, programs: Sequence[Program], rate: float, draw: random.Random, watchers: int
+    cluster: Cluster, programs: Sequence[Program], rate: float, draw: random.Random, watchers: int, is_steered: bool
 ) -> AsyncIterator[Traffic]:
     """Give traffic that has begun; it ends with the block at the latest."""
-    traffic = Traffic(cluster, programs, rate, draw, watchers)
+    traffic = Traffic(cluster, programs, rate, draw, watchers, is_steered)
     traffic.begin()
     try:
         yield traffic

@@ -8,9 +8,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+from uuid import UUID, uuid5
 
 from tests.e2e.effects import Call, EffectServer
-from tests.faults.harness.records import Effect, Pause
+from tests.faults.harness.records import Effect, Pause, name_of
+
+_ITERATIONS = 10
+"""More than any step has."""
 
 LOOK = 0.02
 """Seconds between looks: whether a caller has gone, and whether this process itself stood still."""
@@ -100,10 +104,17 @@ class World(EffectServer):
             Effect(
                 call.key,
                 call.body["execution"],
-                call.body["step"],
+                _name(call),
                 call.attempt,
                 call.time,
                 self._ended.get(call.number),
             )
             for call in self.calls
         ]
+
+
+def _name(call: Call) -> str:
+    """Return what the step of a call is called, by its token: that tells the iteration."""
+    path, execution_id = call.body["step"], UUID(call.body["execution"])
+    names = (name_of(path, iteration) for iteration in range(1, _ITERATIONS))
+    return next((name for name in names if str(uuid5(execution_id, name)) == call.key), path)

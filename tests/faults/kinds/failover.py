@@ -50,6 +50,7 @@ class Series(Plain):
     """Makes `counts` faults of each kind; the scene's end does not matter."""
 
     meaning = "faults with a promised time, one after the other"
+    is_steered = False  # what is paused goes on when it is resumed, and says nothing of who takes it over
 
     def __init__(self, name: str, counts: Mapping[str, int]) -> None:
         self.name = name

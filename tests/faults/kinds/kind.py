@@ -78,6 +78,8 @@ class Kind(Protocol):
 
     watchers: int
     """How many clients watch what goes on."""
+    is_steered: bool
+    """Whether some clients pause, retry, fork, signal, debug and act in bulk."""
 
     def make_postgres(self, folder: Path) -> Postgres:
         """Return a Postgres for the run, with its data in the folder or elsewhere; call it after `prepare`."""
@@ -122,6 +124,7 @@ class Plain:
     shields_clients = True
     keeps_ownership = False
     watchers = WATCHERS
+    is_steered = True
 
     def make_postgres(self, folder: Path) -> Postgres:
         """See Kind."""
