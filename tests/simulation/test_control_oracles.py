@@ -23,7 +23,7 @@ from tests.simulation.checker import check
 from tests.simulation.history import Answer
 from tests.simulation.operators import GIVEN
 from tests.simulation.scenario import BulkSpec, Fault, ForkSpec, OrderSpec, Request, RetrySpec, Scenario, Spec
-from tests.simulation.test_oracles import add_call, calls_of, change_call, edit, row_of
+from tests.simulation.test_oracles import LATER, add_call, calls_of, change_call, edit, row_of
 from tests.simulation.world import World
 
 STEPS = [
@@ -80,7 +80,7 @@ def add_fork_call(world: World) -> None:
 
 def add_skipped_call(world: World) -> None:
     """Let what was skipped by hand have been called."""
-    add_call(world, -1, SKIPPED, iteration=2)
+    add_call(world, -1, SKIPPED, iteration=2, begun=LATER)
 
 
 def inherit_otherwise(world: World) -> None:
@@ -114,7 +114,7 @@ SPOILT: dict[str, Callable[[World], object]] = {
     "RE1: happened 0 times": lambda w: told(w, "retry", "ok", "retry-9-9"),
     "RE2: with what was edited": lambda w: edit(w, lambda m: started_again(m).step_started.input.update({"takes": 9})),
     "RE2: in place of what was edited": lambda w: change_call(w, EDITED, given={}),
-    "RE2: was skipped by hand + ST5: + ST12:": add_skipped_call,
+    "RE2: was skipped by hand + ST5: + ST10: + ST12:": add_skipped_call,
     "RE3: made []": lambda w: told(w, "fork", "ok", "fork-9-9"),
     "RE4: was called + ST5: + ST12:": add_fork_call,
     "RE4: not recorded": inherit_otherwise,
