@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import StrEnum
+from uuid import UUID
 
 import msgspec
 from msgspec.structs import replace
+
+from persistence.errors import PersistenceError
 
 
 class Breakpoint(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -41,6 +45,32 @@ class Breakpoints(msgspec.Struct, frozen=True, omit_defaults=True):
     halt: Halt = Halt.NONE
     step: str = ""
     let_on_by: str = ""
+
+
+class WorkflowBreakpoints(msgspec.Struct, frozen=True):
+    """Where the next executions of a workflow are held, as `by` wants it: so many as are `left`, until a time."""
+
+    id: UUID
+    by: str
+    points: tuple[Breakpoint, ...]
+    time: datetime
+    left: int
+    until: datetime
+
+
+class BreakpointsMetError(PersistenceError):
+    """A new execution is to take up other breakpoints of its workflow than it does, or none; nothing was written."""
+
+    def __init__(self, pending: WorkflowBreakpoints | None) -> None:
+        super().__init__("the breakpoints of the workflow have changed")
+        self.pending = pending
+
+
+def fits(takes: UUID | None, own: Breakpoints | None, pending: WorkflowBreakpoints | None) -> bool:
+    """Return whether a new execution takes up what its workflow has for it: it `takes` this, or has its `own`."""
+    if takes is not None:
+        return pending is not None and pending.id == takes
+    return pending is None or own is not None
 
 
 def halting(kept: Breakpoints | None, by: str, halt: Halt = Halt.NONE, step: str = "") -> Breakpoints | None:

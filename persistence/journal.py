@@ -35,8 +35,9 @@ class Journal(Protocol):
         With a request id that the org used before it writes nothing: the same content hash answers the first
         execution as it is now (ExecutionNotFoundError when it was reaped since, with the id remembered), another raises
         RequestIdReusedError. Raises WorkflowNotFoundError when the workflow was deleted, or has a later revision and
-        the execution is to be of the latest, and QueueFullError at once, before there is a future; nothing is written
-        then.
+        the execution is to be of the latest, BreakpointsMetError when it does not take up the breakpoints that the
+        workflow has for it, which counts it in the same commit, and QueueFullError at once, before there is a future;
+        nothing is written then.
 
         Of several that are to be alone (`alone_in`) the first in the order of commits is kept, and no other while it
         goes on: then nothing is written, its request id neither, and the answer is the newest that goes on, as it is

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import msgspec
 
-from persistence.breakpoints import Breakpoints
+from persistence.breakpoints import Breakpoints, WorkflowBreakpoints
 from persistence.lineage import Lineage
 from persistence.mail import (
     BINDING_MESSAGES as BINDING_MESSAGES,  # what executions are told is known by this module, too
@@ -110,7 +110,8 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Workflow:
-    """One revision of a workflow. `document` is the definition as canonical JSON, `pause` how all of it is paused now.
+    """One revision of a workflow. `document` is the definition as canonical JSON, `pause` how all of it is paused now,
+    `breakpoints` where its next executions are held.
 
     `unreadable` names the fields that the store holds and that cannot be read; they are empty.
     """
@@ -126,6 +127,7 @@ class Workflow:
     updated_by: str
     unreadable: tuple[str, ...] = ()
     pause: WorkflowPause | None = None
+    breakpoints: WorkflowBreakpoints | None = None
 
 
 class Outcome(StrEnum):

@@ -15,6 +15,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 from uuid import UUID
 
+from persistence.breakpoints import WorkflowBreakpoints
 from persistence.bulks import BulkRepository
 from persistence.journal import Journal
 from persistence.listing import ExecutionFilter, ExecutionOrder, PageKey, StepFilter, StepPlace, WorkflowFilter
@@ -145,6 +146,15 @@ class WorkflowRepository(Protocol):
         """Resume a workflow and return it: what was held back may start, and what its pause has paused is sent RESUME.
 
         One that is not paused is left as it is. Else as `pause_workflow`.
+        """
+        ...
+
+    async def set_workflow_breakpoints(
+        self, scope: Scope, reference: str, asked: WorkflowBreakpoints, request: Request | None = None
+    ) -> Workflow:
+        """Let the next executions of a workflow be held, `asked.left` of them, and return it; without points none.
+
+        Its time is that of the store. Else as `pause_workflow`.
         """
         ...
 

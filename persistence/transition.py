@@ -69,6 +69,8 @@ class NewExecution(msgspec.Struct, frozen=True):
     its creation and that no step has taken. `method` is the call that makes it. Of one that starts with its creation,
     `waiting` is what is kept in its place while its workflow is paused.
 
+    `takes` is the id of the breakpoints of its workflow that it has taken up, None for none.
+
     With `alone_in` it is kept only while no other execution of its workflow with its correlation id goes on in that
     scope.
     """
@@ -86,6 +88,7 @@ class NewExecution(msgspec.Struct, frozen=True):
     method: Method = Method.EXECUTE
     alone_in: Scope | None = None
     waiting: Waiting | None = None
+    takes: UUID | None = None
 
     def held_back(self) -> NewExecution:
         """Return what is kept of it while its workflow is paused."""

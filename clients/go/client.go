@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	flowkeepv1 "flowkeep.dev/go/v1"
 )
@@ -190,6 +193,33 @@ func (c *Client) ResumeWorkflow(ctx context.Context, workflow, reason string) (*
 	request := &flowkeepv1.ResumeWorkflowRequest{Workflow: workflow, Reason: reason, RequestId: requestID("")}
 	response, err := call(ctx, c, c.workflows.ResumeWorkflow, request, c.timeout)
 	return response.GetWorkflow(), err
+}
+
+// WorkflowBreakpointsOptions says for how many of the next executions breakpoints are, and until when.
+type WorkflowBreakpointsOptions struct {
+	// RequestID is the id of the request; without one the client makes it.
+	RequestID string
+	// Executions is how many take them up; 0 for one.
+	Executions int32
+	// ExpireTime is until when; the zero time for a day.
+	ExpireTime time.Time
+}
+
+// SetWorkflowBreakpoints lets the next executions of a workflow be held before steps, without breakpoints none, and
+// returns what is set: nil for nothing.
+func (c *Client) SetWorkflowBreakpoints(ctx context.Context, workflow string, options *WorkflowBreakpointsOptions, breakpoints ...*flowkeepv1.Breakpoint) (*flowkeepv1.WorkflowBreakpoints, error) {
+	var set WorkflowBreakpointsOptions
+	if options != nil {
+		set = *options
+	}
+	request := &flowkeepv1.SetWorkflowBreakpointsRequest{
+		Workflow: workflow, Breakpoints: breakpoints, Executions: set.Executions, RequestId: requestID(set.RequestID),
+	}
+	if !set.ExpireTime.IsZero() {
+		request.ExpireTime = timestamppb.New(set.ExpireTime)
+	}
+	response, err := call(ctx, c, c.workflows.SetWorkflowBreakpoints, request, c.timeout)
+	return response.GetBreakpoints(), err
 }
 
 // ListHandlers returns what steps can run, by name.

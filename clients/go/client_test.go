@@ -194,6 +194,23 @@ func TestASignalStartsTheExecutionThatItIsForOnce(t *testing.T) {
 	equal(t, result.Payload["amount"], 12)
 }
 
+func TestTheNextExecutionOfAWorkflowIsHeld(t *testing.T) {
+	client, ctx := dial(t, target(t)), t.Context()
+	name := made(t, client, object{"id": "greet", "handler": "transform", "params": object{"value": "hello"}})
+	options := &flowkeep.WorkflowBreakpointsOptions{Executions: 1, ExpireTime: time.Now().Add(time.Hour)}
+	set := must[*flowkeepv1.WorkflowBreakpoints](t)(client.SetWorkflowBreakpoints(ctx, name, options, &flowkeepv1.Breakpoint{Path: "greet"}))
+	equal(t, set.GetExecutionsLeft(), 1)
+	held := must[*flowkeepv1.Execution](t)(client.Execute(ctx, name, nil, nil))
+	equal(t, held.GetBreakpoints()[0].GetPath(), "greet")
+	gone := must[*flowkeepv1.WorkflowBreakpoints](t)(client.SetWorkflowBreakpoints(ctx, name, nil))
+	equal(t, gone == nil, true)
+	var result string
+	if err := client.Run(ctx, name, nil, &result, nil); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, result, "hello")
+}
+
 func TestAPausedWorkflowLetsExecutionsWait(t *testing.T) {
 	client, ctx := dial(t, target(t)), t.Context()
 	name := made(t, client, object{"id": "greet", "handler": "transform", "params": object{"value": "hello"}})

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
+from persistence.breakpoints import BreakpointsMetError, fits
 from persistence.errors import (
     ExecutionNotFoundError,
     PersistenceError,
@@ -197,11 +198,16 @@ class MemoryJournal:
             raise WorkflowNotFoundError(str(execution.workflow_id))
         if new.if_latest and workflow.latest.revision != execution.revision:
             raise WorkflowNotFoundError(str(execution.workflow_id))
+        pending = workflow.pending(tables.now())
+        if not fits(new.takes, execution.breakpoints, pending):
+            raise BreakpointsMetError(pending)
         if workflow.pause is not None:
             new = new.held_back()
         row = _new_row(new)
         people.keep(tables, execution.org, execution.id, new.tasks)
         tables.executions[execution.id] = row
+        if new.takes is not None and pending is not None:
+            workflow.breakpoints = replace(pending, left=pending.left - 1)
         if execution.request_id:
             tables.requests[key] = KeptRequest(new.method, new.content_hash, execution.create_time, execution.id)
         return Created.anew(new, row.fresh())

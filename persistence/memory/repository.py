@@ -14,6 +14,7 @@ from persistence.memory.replicas import MemoryReplicas
 from persistence.memory.tables import Tables
 from persistence.memory.user_notifications import MemoryUserNotifications
 from persistence.memory.workers import MemoryWorkers
+from persistence.memory.workflow_breakpoints import MemoryWorkflowBreakpoints
 from persistence.memory.workflow_pauses import MemoryWorkflowPauses
 from persistence.memory.workflows import MemoryWorkflows
 from persistence.model import LOADED_AT_ONCE
@@ -28,6 +29,7 @@ def _utc_now() -> datetime:
 class MemoryRepository(
     MemoryWorkflows,
     MemoryWorkflowPauses,
+    MemoryWorkflowBreakpoints,
     MemoryBulks,
     MemoryTasks,
     MemoryJournal,

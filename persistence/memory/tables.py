@@ -10,6 +10,7 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
+from persistence.breakpoints import WorkflowBreakpoints
 from persistence.bulks import Bulk, BulkResult
 from persistence.errors import ExecutionNotFoundError, RequestIdReusedError
 from persistence.memory import invariants
@@ -46,6 +47,12 @@ class WorkflowRow:
     revisions: list[Workflow]
     is_deleted: bool = False
     pause: WorkflowPause | None = None
+    breakpoints: WorkflowBreakpoints | None = None
+
+    def pending(self, now: datetime) -> WorkflowBreakpoints | None:
+        """Where the next executions are held."""
+        kept = self.breakpoints
+        return kept if kept is not None and kept.left > 0 and kept.until > now else None
 
     @property
     def latest(self) -> Workflow:

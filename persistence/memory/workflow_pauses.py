@@ -30,7 +30,7 @@ class MemoryWorkflowPauses:
     ) -> Workflow:
         """See WorkflowRepository."""
         if (first := self._tables.known(scope.org, request)) is not None:
-            return self._as_it_is(first.workflow_id)
+            return as_it_is(self._tables, first.workflow_id)
         row = current(self._tables, scope.org, reference)
         invariants.check_text(asked.by, asked.reason, limit=8192)
         rows = [each for each in self._tables.executions_of(row.latest.id) if not each.execution.state.is_end]
@@ -47,14 +47,14 @@ class MemoryWorkflowPauses:
                 if execution.state in _GOING and execution.ending is None and not is_held_back:
                     self._send(each, asked.id, MessageKind.PAUSE, asked.by, asked.body(row.pause.id))
         self._tables.keep(scope.org, request, workflow_id=row.latest.id)
-        return fresh(row)
+        return fresh(row, now=self._tables.now())
 
     async def resume_workflow(
         self, scope: Scope, reference: str, by: str, reason: str, request: Request | None = None
     ) -> Workflow:
         """See WorkflowRepository."""
         if (first := self._tables.known(scope.org, request)) is not None:
-            return self._as_it_is(first.workflow_id)
+            return as_it_is(self._tables, first.workflow_id)
         row = current(self._tables, scope.org, reference)
         invariants.check_text(by, reason, limit=8192)
         rows = [each for each in self._tables.executions_of(row.latest.id) if not each.execution.state.is_end]
@@ -66,13 +66,7 @@ class MemoryWorkflowPauses:
         for each in rows:
             self._let_start(each)
         self._tables.keep(scope.org, request, workflow_id=row.latest.id)
-        return fresh(row)
-
-    def _as_it_is(self, workflow_id: UUID | None) -> Workflow:
-        row = None if workflow_id is None else self._tables.workflows.get(workflow_id)
-        if row is None:
-            raise WorkflowNotFoundError(str(workflow_id))
-        return fresh(row)
+        return fresh(row, now=self._tables.now())
 
     def _hold_back(self, row: ExecutionRow) -> None:
         execution = row.execution
@@ -98,3 +92,11 @@ class MemoryWorkflowPauses:
     def _send(self, row: ExecutionRow, asked: UUID, kind: MessageKind, by: str, body: Mapping[str, Any]) -> None:
         message_id = uuid5(asked, f"{kind} {row.execution.id}")
         send(self._tables, row, Message(message_id, kind, self._tables.now(), by, body))
+
+
+def as_it_is(tables: Tables, workflow_id: UUID | None) -> Workflow:
+    """Return the workflow that a request has changed otherwise than by a revision, as it is now."""
+    row = None if workflow_id is None else tables.workflows.get(workflow_id)
+    if row is None:
+        raise WorkflowNotFoundError(str(workflow_id))
+    return fresh(row, now=tables.now())

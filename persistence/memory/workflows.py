@@ -44,7 +44,7 @@ class MemoryWorkflows:
         workflow = self._first_revision(org, workflow_id, document, created_by)
         self._tables.workflows[workflow_id] = WorkflowRow([workflow])
         self._keep(org, request, [Applied(workflow, Outcome.CREATED)])
-        return fresh(self._tables.workflows[workflow_id])
+        return fresh(self._tables.workflows[workflow_id], now=self._tables.now())
 
     async def get_workflow(self, scope: Scope, reference: str, revision: int = 0) -> Workflow:
         """See WorkflowRepository."""
@@ -56,7 +56,7 @@ class MemoryWorkflows:
             raise WorkflowNotFoundError(reference)
         if not 0 <= revision <= len(row.revisions):
             raise RevisionNotFoundError(reference, revision)
-        return replace(fresh(row, revision), etag=row.latest.etag)
+        return replace(fresh(row, revision, now=self._tables.now()), etag=row.latest.etag)
 
     async def list_workflows(
         self, scope: Scope, where: WorkflowFilter, after: UUID | None, limit: int
@@ -65,7 +65,7 @@ class MemoryWorkflows:
         rows = (row for row in self._tables.workflows.values() if not row.is_deleted)
         found = [row for row in rows if row.latest.org == scope.org and _matches(row.latest, where)]
         found.sort(key=lambda row: row.latest.id, reverse=True)
-        return [fresh(row) for row in found if after is None or row.latest.id < after][:limit]
+        return [fresh(row, now=self._tables.now()) for row in found if after is None or row.latest.id < after][:limit]
 
     async def update_workflow(
         self,
@@ -84,7 +84,7 @@ class MemoryWorkflows:
         workflow = self._next_revision(row.latest, document, updated_by)
         row.revisions.append(workflow)
         self._keep(scope.org, request, [Applied(workflow, Outcome.UPDATED)])
-        return fresh(row)
+        return fresh(row, now=self._tables.now())
 
     async def apply_workflows(
         self,
@@ -173,7 +173,7 @@ class MemoryWorkflows:
         for workflow_id, revision, outcome in first.revisions:
             if (row := self._tables.workflows.get(workflow_id)) is None:
                 raise WorkflowNotFoundError(str(workflow_id))
-            answer.append(Applied(fresh(row, revision), outcome))
+            answer.append(Applied(fresh(row, revision, now=self._tables.now()), outcome))
         return answer
 
     def _keep(self, org: str, request: Request | None, applied: Sequence[Applied]) -> None:
@@ -183,7 +183,10 @@ class MemoryWorkflows:
     def _as_applied(self, workflow: Workflow) -> Workflow:
         """Return a revision, which was perhaps not kept."""
         row = self._tables.workflows.get(workflow.id)
-        return replace(workflow, document=copied(workflow.document), pause=None if row is None else row.pause)
+        if row is None:
+            return replace(workflow, document=copied(workflow.document))
+        now = fresh(row, now=self._tables.now())
+        return replace(workflow, document=copied(workflow.document), pause=now.pause, breakpoints=now.breakpoints)
 
     def _applied(self, org: str, workflow_id: UUID, document: Mapping[str, Any], by: str) -> Applied:
         row = _by_name(self._tables, org, document["name"])
@@ -224,10 +227,10 @@ def current(tables: Tables, org: str, reference: str, etag: str = "") -> Workflo
     return row
 
 
-def fresh(row: WorkflowRow, revision: int = 0) -> Workflow:
-    """Return a revision of a workflow, 0 for the latest, sharing nothing that a caller could change."""
+def fresh(row: WorkflowRow, revision: int = 0, *, now: datetime) -> Workflow:
+    """Return a revision of a workflow, 0 for the latest, as it is now, sharing nothing that a caller could change."""
     workflow = row.revisions[revision - 1]
-    return replace(workflow, document=copied(workflow.document), pause=row.pause)
+    return replace(workflow, document=copied(workflow.document), pause=row.pause, breakpoints=row.pending(now))
 
 
 def _by_id(tables: Tables, org: str, reference: str) -> WorkflowRow | None:

@@ -32,7 +32,6 @@ from persistence.postgres.connection import Database, Session, is_of_a_row, rend
 from persistence.postgres.details import chosen_within, detail_within, outcome, without_details
 from persistence.postgres.records import EXECUTION_COLUMNS, selected
 from persistence.postgres.tables import CORRELATION_HASH, OWNER_HASH, SOURCE, executions
-from persistence.postgres.workflows import canonical_id
 
 _columns = executions.c
 _SELECTED: ColumnElement[Any] = literal_column(selected(EXECUTION_COLUMNS))
@@ -289,7 +288,7 @@ async def of_workflow(session: Session, scope: Scope, statement: Select[Any], re
     """Return the statement for executions of the workflows with this name or id; unchanged where none is given."""
     if not reference:
         return statement
-    rows = await session.fetch(_WORKFLOWS, scope.org, reference, canonical_id(reference))
+    rows = await session.fetch(_WORKFLOWS, scope.org, reference, records.canonical_id(reference))
     ids = [row["id"] for row in rows]
     # `=` keeps the order of the index.
     return statement.where(_columns.workflow_id == ids[0] if len(ids) == 1 else _columns.workflow_id.in_(ids))

@@ -12,12 +12,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import msgspec
 from sqlalchemy import DateTime
 
-from persistence.breakpoints import Breakpoints
+from persistence.breakpoints import Breakpoints, WorkflowBreakpoints
 from persistence.errors import PersistenceError
 from persistence.lineage import Lineage
 from persistence.model import (
@@ -64,6 +65,9 @@ _TIMES = frozenset(c.name for t in metadata.tables.values() for c in t.columns i
 _FIRST, LAST = "'0001-01-01 00:00:00+00'", "'9999-12-31 23:59:59.999999+00'"
 IS_READABLE = f"BETWEEN {_FIRST} AND {LAST}"
 """What a time is that can be read, in SQL."""
+
+HAS_BREAKPOINTS = "w.breakpoints_left > 0 AND w.breakpoints_until > clock_timestamp() AND w.breakpoints IS NOT NULL"
+"""Whether the next executions of a workflow are held, in SQL."""
 
 _LONG_NUMBER = re.compile(r"\d{17}")
 _decode = msgspec.json.decode
@@ -280,6 +284,15 @@ def workflow_pause(text: str) -> WorkflowPause:
     return found
 
 
+def workflow_breakpoints(row: asyncpg.Record | Mapping[str, Any]) -> WorkflowBreakpoints:
+    """Return where the next executions of a workflow are held, which has that. Raises some error when it is none."""
+    found = decoded(row["breakpoints"])
+    until = row["breakpoints_until"]
+    if until == UNREADABLE_TIME:
+        raise NotReadableError("a time")
+    return msgspec.convert({**found, "left": row["breakpoints_left"], "until": until}, WorkflowBreakpoints)
+
+
 def lineage(text: str) -> Lineage:
     """Return where an execution comes from. Raises msgspec.DecodeError when it is nothing of ours."""
     return _decode_lineage(text)
@@ -346,3 +359,12 @@ def _failure(value: Any) -> dict[str, Any]:
     if not 0 <= value.get("step_iteration", 0) < 1 << 31:
         raise NotReadableError("no iteration")
     return value
+
+
+def canonical_id(reference: str) -> UUID | None:
+    """Return the id that a reference to a workflow is; None for a name."""
+    try:
+        found = UUID(reference)
+    except ValueError:
+        return None
+    return found if str(found) == reference else None

@@ -34,6 +34,7 @@ from persistence.postgres.replicas import PostgresReplicas
 from persistence.postgres.revisions import check_schema
 from persistence.postgres.user_notifications import PostgresUserNotifications
 from persistence.postgres.workers import PostgresWorkers
+from persistence.postgres.workflow_breakpoints import PostgresWorkflowBreakpoints
 from persistence.postgres.workflow_pauses import PostgresWorkflowPauses
 from persistence.postgres.workflows import PostgresWorkflows
 from persistence.processes import News
@@ -48,6 +49,7 @@ INSERT INTO secrets (name, value, create_time) VALUES ($1, $2, clock_timestamp()
 class PostgresRepository(
     PostgresWorkflows,
     PostgresWorkflowPauses,
+    PostgresWorkflowBreakpoints,
     PostgresReaping,
     PostgresExecutions,
     PostgresMessages,

@@ -104,7 +104,7 @@ class PostgresWorkflowPauses:
         """See WorkflowRepository."""
         async with self._database.session() as session, session.transaction():
             if before := await keep(session, scope.org, request):
-                return await _as_it_is(session, scope.org, before)
+                return await as_it_is(session, scope.org, before)
             row = await lock(session, scope, reference)
             key = scope.org, row["id"]
             pause_id = asked.id
@@ -128,7 +128,7 @@ class PostgresWorkflowPauses:
         """See WorkflowRepository."""
         async with self._database.session() as session, session.transaction():
             if before := await keep(session, scope.org, request):
-                return await _as_it_is(session, scope.org, before)
+                return await as_it_is(session, scope.org, before)
             row = await lock(session, scope, reference)
             key = scope.org, row["id"]
             if row["pause"] is not None:
@@ -158,6 +158,6 @@ def pause_of(row: asyncpg.Record) -> WorkflowPause:
         return WorkflowPause(UUID(int=0), "", "", NEVER)
 
 
-async def _as_it_is(session: Session, org: str, before: Request) -> Workflow:
-    """Return the workflow that a request has paused or resumed, as it is now."""
+async def as_it_is(session: Session, org: str, before: Request) -> Workflow:
+    """Return the workflow that a request has changed otherwise than by a revision, as it is now."""
     return await latest(session, org, await changed_by(session, org, before))

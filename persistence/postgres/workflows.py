@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 from uuid import UUID
@@ -27,7 +27,7 @@ from persistence.postgres import mending, records
 from persistence.postgres.connection import Database, Session, escaped_like, is_of_a_row, rendered
 from persistence.postgres.messages import send_cancel
 from persistence.postgres.notifications import notify
-from persistence.postgres.records import selected
+from persistence.postgres.records import HAS_BREAKPOINTS, selected
 from persistence.postgres.requests import keep, known
 from persistence.postgres.tables import workflow_revisions, workflows
 from persistence.processes import News
@@ -41,6 +41,8 @@ INSERT INTO workflow_revisions (org_id, workflow_id, revision, document, update_
 SELECT w.org_id, w.id, w.revision, $3::jsonb, CASE WHEN w.revision = 1 THEN w.create_time ELSE clock_timestamp() END, $4
 FROM workflows w WHERE w.org_id = $1 AND w.id = $2"""
 _COLUMNS = f"""w.id, w.org_id, w.name, w.pause, w.revision AS latest, r.revision, r.document,
+       CASE WHEN {HAS_BREAKPOINTS} THEN w.breakpoints END AS breakpoints, w.breakpoints_left,
+       {selected(("breakpoints_until",), "w.")},
        {selected(("create_time",), "w.")}, {selected(("update_time",), "r.")}, r.updated_by"""
 _GET = f"""
 SELECT {_COLUMNS} FROM workflows w
@@ -97,6 +99,12 @@ CROSS JOIN unnest(q.workflow_ids, q.revisions, q.outcomes) WITH ORDINALITY AS u(
 LEFT JOIN workflow_revisions r ON r.org_id = q.org_id AND r.workflow_id = u.id AND r.revision = u.revision
 LEFT JOIN workflows w ON w.org_id = r.org_id AND w.id = r.workflow_id
 WHERE q.org_id = $1 AND q.request_id = $2 ORDER BY u.place"""  # noqa: S608 - our own columns
+
+
+_DECIDED: Mapping[str, Callable[[asyncpg.Record], Any]] = {
+    "pause": lambda row: records.workflow_pause(row["pause"]),
+    "breakpoints": records.workflow_breakpoints,
+}
 
 
 class PostgresWorkflows:
@@ -315,7 +323,7 @@ async def _locked_or_new(session: Session, org: str, name: str, new_id: UUID) ->
 
 
 async def _find(session: Session, scope: Scope, reference: str, *, or_deleted: bool) -> asyncpg.Record:
-    row = await session.fetchrow(_FIND, scope.org, canonical_id(reference), reference, or_deleted)
+    row = await session.fetchrow(_FIND, scope.org, records.canonical_id(reference), reference, or_deleted)
     if row is None:
         raise WorkflowNotFoundError(reference)
     return row
@@ -350,15 +358,6 @@ async def _row(session: Session, org: str, workflow_id: UUID, revision: int) -> 
     return row
 
 
-def canonical_id(reference: str) -> UUID | None:
-    """Return the id that a reference to a workflow is; None for a name."""
-    try:
-        found = UUID(reference)
-    except ValueError:
-        return None
-    return found if str(found) == reference else None
-
-
 def _workflow(row: asyncpg.Record, latest: int = 0) -> Workflow:
     """Return a revision of a workflow, with the etag that it has, or had when `latest` was the latest."""
     unreadable = [name for name in ("create_time", "update_time") if row[name] in (None, records.UNREADABLE_TIME)]
@@ -367,11 +366,12 @@ def _workflow(row: asyncpg.Record, latest: int = 0) -> Workflow:
     except Exception:
         document = {}
         unreadable.append("document")
-    try:
-        pause = None if row["pause"] is None else records.workflow_pause(row["pause"])
-    except Exception:
-        pause = None
-        unreadable.append("pause")
+    decided: dict[str, Any] = {}
+    for name, read in _DECIDED.items():
+        try:
+            decided[name] = None if row[name] is None else read(row)
+        except Exception:
+            unreadable.append(name)
     if unreadable:
         mending.tell(row["id"], unreadable, "workflow")
     return Workflow(
@@ -385,7 +385,7 @@ def _workflow(row: asyncpg.Record, latest: int = 0) -> Workflow:
         update_time=mending.NO_TIME if "update_time" in unreadable else row["update_time"],
         updated_by=row["updated_by"] or "",
         unreadable=tuple(unreadable),
-        pause=pause,
+        **decided,
     )
 
 

@@ -21,11 +21,11 @@ from service.api import trailers
 from service.api.claims import READ_WORKFLOWS, UnauthenticatedError
 from service.api.identity import current_identity
 from service.api.keys import KeysUnavailableError
+from service.engine.creations import RaceLostError
 from service.engine.debugging import StepNotHeldError
 from service.engine.forks import ForkNotFittingError, ForkTooLargeError
 from service.engine.history import MOST_HISTORY, HistoryTooLargeError
 from service.engine.retries import StepNotRetriedError
-from service.engine.signal_starts import RaceLostError
 from service.engine.signalling import CorrelationAmbiguousError, CorrelationNotFoundError
 from service.engine.steps import StepNotFoundError
 from service.engine.trials import StepNotTestedError

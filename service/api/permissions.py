@@ -14,6 +14,7 @@ from flowkeep.v1.execution_service_pb2 import (
     SignalWithStartRequest,
 )
 from flowkeep.v1.step_test_pb2 import TestStepRequest
+from flowkeep.v1.workflow_breakpoints_pb2 import SetWorkflowBreakpointsRequest
 from flowkeep.v1.workflow_service_pb2 import PauseWorkflowRequest
 
 READ_EXECUTIONS, SIGNAL, WRITE_WORKFLOWS = "executions.read", "executions.signal", "workflows.write"
@@ -31,6 +32,7 @@ PERMISSIONS: Mapping[str, str] = {
     "/flowkeep.v1.WorkflowService/ApplyWorkflows": WRITE_WORKFLOWS,
     "/flowkeep.v1.WorkflowService/PauseWorkflow": WRITE_WORKFLOWS,
     "/flowkeep.v1.WorkflowService/ResumeWorkflow": WRITE_WORKFLOWS,
+    "/flowkeep.v1.WorkflowService/SetWorkflowBreakpoints": CONTROL_EXECUTIONS,
     "/flowkeep.v1.WorkflowService/ValidateWorkflow": "workflows.read",
     "/flowkeep.v1.WorkflowService/ListHandlers": "workflows.read",
     "/flowkeep.v1.ExecutionService/Execute": "executions.execute",
@@ -85,6 +87,8 @@ def also_needed(request: Any) -> Iterator[str]:
             yield READ_EXECUTIONS  # its answer is what GetExecution shows
         case SignalWithStartRequest():
             yield SIGNAL
+        case SetWorkflowBreakpointsRequest():
+            yield WRITE_WORKFLOWS  # it holds executions of others
         case PauseWorkflowRequest() if request.pause_running:
             yield CONTROL_EXECUTIONS
         case TestStepRequest():

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from flowkeep.v1 import workflow_breakpoints_pb2 as points_pb
 from flowkeep.v1 import workflow_service_pb2 as pb
 from flowkeep.v1.workflow_pb2 import WORKFLOW_VIEW_FULL
 from flowkeep.v1.workflow_service_pb2_grpc import WorkflowServiceServicer
 from persistence.listing import PageKey, WorkflowFilter
 from persistence.repository import WorkflowRepository
+from service.api.breakpoints import next_breakpoints, read_breakpoints
 from service.api.claims import READ_WORKFLOWS
 from service.api.definitions import (
     bare_message,
@@ -24,6 +26,7 @@ from service.api.identity import current_identity
 from service.api.mcp_tools import server_messages
 from service.api.page_tokens import PageTokens
 from service.api.paging import fitting_in_slices, page_limit
+from service.api.times import moment
 from service.engine.executions import Executions
 from service.engine.plain_secrets import MOST as MOST_WARNINGS
 from service.engine.slices import in_slices
@@ -54,7 +57,8 @@ class WorkflowServicer(WorkflowServiceServicer):
     async def GetWorkflow(self, request: pb.GetWorkflowRequest, context: Any) -> pb.GetWorkflowResponse:
         scope = current_identity.get().scope
         workflow = await self._repository.get_workflow(scope, request.workflow, request.revision)
-        return pb.GetWorkflowResponse(workflow=await in_slices(workflow_message(workflow, full=True)))
+        shown = await in_slices(workflow_message(workflow, full=True))
+        return pb.GetWorkflowResponse(workflow=shown, breakpoints=next_breakpoints(workflow))
 
     async def ListWorkflows(self, request: pb.ListWorkflowsRequest, context: Any) -> pb.ListWorkflowsResponse:
         scope, limit = current_identity.get().scope, page_limit(request.page_size)
@@ -129,6 +133,21 @@ class WorkflowServicer(WorkflowServiceServicer):
             caller.scope, request.workflow, caller.subject, request.reason, request.request_id
         )
         return pb.ResumeWorkflowResponse(workflow=bare_message(workflow))
+
+    async def SetWorkflowBreakpoints(
+        self, request: points_pb.SetWorkflowBreakpointsRequest, context: Any
+    ) -> points_pb.SetWorkflowBreakpointsResponse:
+        caller = current_identity.get()
+        workflow = await self._executions.next_breakpoints.set(
+            caller.scope,
+            request.workflow,
+            read_breakpoints(request.breakpoints),
+            caller.subject,
+            request.request_id,
+            executions=request.executions,
+            until=moment(request.expire_time) if request.HasField("expire_time") else None,
+        )
+        return points_pb.SetWorkflowBreakpointsResponse(breakpoints=next_breakpoints(workflow))
 
     async def ValidateWorkflow(self, request: pb.ValidateWorkflowRequest, context: Any) -> pb.ValidateWorkflowResponse:
         org = current_identity.get().org

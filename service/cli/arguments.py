@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -188,3 +188,17 @@ def _value(text: str, option: str) -> Any:
         return text
     _refuse_faults(document, option)
     return document.value
+
+
+def breakpoints(texts: Iterable[str]) -> dict[str, str]:
+    """Return the paths of steps with their conditions, which texts such as `ship if params.amount > 100` tell."""
+    parts = (text.partition(" if ") for text in texts)
+    return {path.strip(): condition.strip() for path, _, condition in parts}
+
+
+def expiry(span: str) -> datetime | None:
+    """Return when a span such as `90m` from now is over, None for an empty one."""
+    from flowkeep.durations import to_seconds
+
+    checked = check_span(span or None, "--within")
+    return None if checked is None else datetime.now(UTC) + timedelta(seconds=to_seconds(checked))

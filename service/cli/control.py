@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.cli.arguments import SET_HELP, RequestId
+from service.cli.arguments import SET_HELP, RequestId, breakpoints
 from service.cli.session import Session, command
 
 if TYPE_CHECKING:
@@ -102,16 +102,11 @@ async def debug(
 
     if bool(workflow) == bool(execution):
         raise typer.BadParameter("give a workflow, or an execution by --execution")
-    points = dict(_point(each) for each in breakpoint or ())
+    points = breakpoints(breakpoint or ())
     if execution:
         return await debugged(session, await _found(session, execution), points, is_new=False)
     execution_id = await start(session, workflow, read_input(input, set or (), ()), points)
     return await debugged(session, execution_id, points, is_new=True)
-
-
-def _point(text: str) -> tuple[str, str]:
-    path, _, condition = text.partition(" if ")
-    return path.strip(), condition.strip()
 
 
 async def _found(session: Session, execution_id: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli.arguments import RequestId
+from service.cli.arguments import RequestId, breakpoints, expiry
 from service.cli.asking import Yes, confirm
 from service.cli.session import Session, command
 
@@ -35,6 +35,7 @@ def register(app: typer.Typer) -> None:
     command(group, "delete")(delete)
     command(group, "pause")(pause)
     command(group, "resume")(resume)
+    command(group, "break")(break_next)
     command(group, "validate")(validate)
     app.add_typer(group, name="workflows", rich_help_panel=_PANEL)
 
@@ -153,6 +154,42 @@ async def pause(
 async def resume(session: Session, workflow: _WorkflowName, reason: _Reason = "", request_id: RequestId = None) -> None:
     """Let executions of a paused workflow start, and those that its pause has paused go on."""
     _show(session, await session.client.resume_workflow(workflow, reason, request_id=request_id))
+
+
+async def break_next(
+    session: Session,
+    workflow: _WorkflowName,
+    at: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Hold them before this step, such as 'ship' or 'ship if params.amount > 100'. Repeatable; without, "
+            "the next executions are not held.",
+            show_default=False,
+        ),
+    ] = None,
+    executions: Annotated[int, typer.Option(min=1, max=1000, help="How many of the next executions.")] = 1,
+    within: Annotated[
+        str, typer.Option(help="For how long executions take it up, such as 90m or 2d.", show_default="24h")
+    ] = "",
+    request_id: RequestId = None,
+) -> None:
+    """Hold the next executions of a workflow before steps; `resume ID` or `debug --execution ID` go on with them."""
+    from service.cli.json_form import json_form
+    from service.cli.rendering import plain, show, show_json, time_text
+
+    points, until = breakpoints(at or ()), expiry(within)
+    kept = await session.client.set_workflow_breakpoints(
+        workflow, points, executions=executions, expire_time=until, request_id=request_id
+    )
+    if session.json:
+        show_json({} if kept is None else json_form(kept))
+    elif kept is None:
+        show(plain(f"the next executions of {workflow} are not held"))
+    else:
+        until_text = time_text(kept.expire_time)
+        count = kept.executions_left
+        next_ones = "execution" if count == 1 else f"{count} executions"
+        show(plain(f"the next {next_ones} of {workflow} will be held at {', '.join(points)}, until {until_text}"))
 
 
 def _show(session: Session, workflow: Workflow) -> None:

@@ -6,17 +6,20 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from msgspec.structs import replace
 
-from persistence.breakpoints import setting
+from persistence import failpoints
+from persistence.breakpoints import BreakpointsMetError, WorkflowBreakpoints, setting
+from persistence.errors import UnavailableError
 from persistence.model import Event as StoredEvent
-from persistence.model import Execution, ExecutionState, StepCounts, Workflow
+from persistence.model import Execution, ExecutionState, Message, MessageKind, StepCounts, Workflow
 from persistence.transition import Created, NewExecution
 from service.engine.definition import Definition
-from service.engine.first_plan import first_plan
+from service.engine.first_plan import FirstPlan, first_plan
 from service.engine.ids import uuid7
 from service.engine.planning import happenings, planner
 from service.engine.planning.events import Event
@@ -28,14 +31,31 @@ from service.engine.slices import Work, in_slices
 from service.engine.violations import ValidationError, Violation
 
 _BYTES_A_MICROSECOND = 50
+_TRIES = 10
+
+
+class RaceLostError(Exception):
+    """Others were faster each time; to be asked again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a new execution is prepared of."""
+
+    execution: Execution
+    definition: Definition
+    given: Mapping[str, Any]
+    content_hash: bytes
+    accepting: Callable[[], Plan]
+    rest: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A new execution that has yet to be handed to the store, and what is to be done when it is kept."""
 
+    asked: _Asked
     new: NewExecution
-    definition: Definition
     plan: Plan
 
 
@@ -104,26 +124,81 @@ class Creations:
 
         `rest` is what else `NewExecution` has.
         """
-        share = self._runner.turns.share(execution)
-        first = await share.take(lambda: first_plan(self._runner, execution, definition, accepting()))
+        return await self._prepared(_Asked(execution, definition, given, content_hash, accepting, rest), None)
+
+    async def _prepared(self, asked: _Asked, pending: WorkflowBreakpoints | None) -> Prepared:
+        """Return an execution that takes up what is pending of its workflow."""
+        execution, definition = asked.execution, asked.definition
+
+        def plan_first() -> FirstPlan:
+            accepted = asked.accepting()
+            if pending is not None:
+                accepted = _holding(definition, accepted, pending, execution)
+            return first_plan(self._runner, execution, definition, accepted)
+
+        first = await self._runner.turns.share(execution).take(plan_first)
         plan, events = first.plan, await in_slices(self._encoded(first.plan.events))
         new = NewExecution(
             execution=first.execution,
-            input=given,
-            content_hash=content_hash,
+            input=asked.given,
+            content_hash=asked.content_hash,
             steps=plan.steps,
             events=events,
             result=plan.state.result,
             tasks=plan.tasks,
             signals=plan.state.signals,
             waiting=first.waits(events),
-            **rest,
+            takes=pending.id if pending is not None else None,
+            **asked.rest,
         )
-        return Prepared(new, definition, plan)
+        return Prepared(asked, new, plan)
 
     def hand_in(self, prepared: Prepared) -> asyncio.Future[Created]:
-        """Hand an execution to the store, and drive it if this process is its owner; the future is the store's."""
-        return self._runner.create(prepared.new, prepared.definition, prepared.plan)
+        """Hand an execution to the store, and drive it if this process is its owner; the future is as the store's.
+
+        Where its workflow has breakpoints for it, it is prepared and handed in once more with these.
+        """
+        answer: asyncio.Future[Created] = asyncio.get_running_loop().create_future()
+        self._create(prepared).add_done_callback(partial(self._told, prepared, answer))
+        return answer
+
+    def _create(self, prepared: Prepared) -> asyncio.Future[Created]:
+        return self._runner.create(prepared.new, prepared.asked.definition, prepared.plan)
+
+    def _told(self, prepared: Prepared, answer: asyncio.Future[Created], kept: asyncio.Future[Created]) -> None:
+        error = None if kept.cancelled() else kept.exception()
+        if isinstance(error, BreakpointsMetError):
+            again = self._take_up(prepared, error, answer)
+            self._runner.tasks.spawn(again, f"take up breakpoints for {prepared.new.execution.id}")
+        elif answer.done():
+            pass  # nobody waits for it any more
+        elif kept.cancelled():
+            answer.cancel()
+        elif error is not None:
+            answer.set_exception(error)
+        else:
+            answer.set_result(kept.result())
+
+    async def _take_up(self, prepared: Prepared, met: BreakpointsMetError, answer: asyncio.Future[Created]) -> None:
+        """Hand an execution in with the breakpoints that its workflow has for it, or without those that are gone."""
+        try:
+            for _ in range(_TRIES):
+                prepared = await self._prepared(prepared.asked, met.pending)
+                await failpoints.reach("exec.before_tx")
+                try:
+                    created = await asyncio.shield(self._create(prepared))
+                except BreakpointsMetError as error:
+                    met = error
+                else:
+                    if not answer.done():
+                        answer.set_result(created)
+                    return
+            raise RaceLostError("the breakpoints of the workflow were changed all the time; send it again")
+        except BaseException as error:
+            if not answer.done():
+                answer.set_exception(error if isinstance(error, Exception) else UnavailableError("it was not awaited"))
+            if not isinstance(error, Exception):
+                raise
 
     def _encoded(self, events: Sequence[Event]) -> Work[Sequence[StoredEvent]]:
         found = list[StoredEvent]()
@@ -131,3 +206,13 @@ class Creations:
             found.append(self._runner.context.encode(event))
             yield 20 + len(found[-1].body) // _BYTES_A_MICROSECOND
         return found
+
+
+def _holding(definition: Definition, accepted: Plan, pending: WorkflowBreakpoints, execution: Execution) -> Plan:
+    """Return what follows from the acceptance of an execution that is held where its workflow says."""
+    points = [{"path": point.path, "condition": point.condition} for point in pending.points]
+    now = execution.create_time
+    message = Message(pending.id, MessageKind.BREAKPOINTS, now, pending.by, {"breakpoints": points})
+    held = planner.apply(definition, accepted.state, happenings.MessageCame(now, message))
+    # Nothing is consumed by it: the message was never in an inbox.
+    return Plan(held.state, accepted.events + held.events, accepted.steps + held.steps)

@@ -43,6 +43,7 @@ from service.engine.running.runner import Runner
 from service.engine.slices import Slicing, in_one_go, in_slices
 from service.engine.trials import Trials
 from service.engine.watch import Bookmark, Output, Pace, follow
+from service.engine.workflow_breakpoints import NextBreakpoints
 from service.engine.workflow_pauses import WorkflowPauses
 from service.engine.workflows import Workflows
 
@@ -70,6 +71,7 @@ class Executions:
         self.forks = Forks(repository, workflows, runner.name, self.creations)
         self.trials = Trials(workflows, runner)
         self.pauses = WorkflowPauses(repository, runner, new_id)
+        self.next_breakpoints = NextBreakpoints(repository, workflows, runner, new_id)
 
     async def execute(self, scope: Scope, owner: str, request: StartRequest) -> Created:
         """Keep a new execution and drive it if there is room, or return the one that the request id started before.

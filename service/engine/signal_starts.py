@@ -17,7 +17,7 @@ from persistence.posting import Posting
 from persistence.repository import Repository
 from persistence.requests import Method, Request
 from persistence.transition import Created
-from service.engine.creations import Creations
+from service.engine.creations import Creations, RaceLostError
 from service.engine.debugging import check_points
 from service.engine.definition import Definition
 from service.engine.parsing import check_input
@@ -32,10 +32,6 @@ from service.engine.workflows import Workflows
 
 _TRIES = 20
 """Executions that end between the look at them and the signal, after which a caller is told to try again."""
-
-
-class RaceLostError(Exception):
-    """What a call found had changed each time before the call could do its part."""
 
 
 @dataclass(frozen=True, slots=True)

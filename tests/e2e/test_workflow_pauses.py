@@ -96,3 +96,15 @@ async def test_the_command_pauses_shows_and_resumes(target: str) -> None:
     assert "not paused" in await shown(target, "workflows", "resume", "greeting")
     assert "COMPLETED" in await shown(target, "watch", begun["execution_id"])
     assert "WORKFLOW_NOT_FOUND" in await refused(target, "workflows", "pause", "absent", code=3)
+
+
+async def test_the_command_holds_the_next_executions(target: str) -> None:
+    await shown(target, "apply", "-", given=GREETING)
+    point = "text if params == null"  # the server runs the step itself
+    text = await shown(target, "workflows", "break", "greeting", "--at", point, "--executions", "2", "--within", "1h")
+    assert text.startswith("the next 2 executions of greeting will be held at text, until ")
+    begun = await execute(target, "greeting", "--set", "name=you")
+    assert begun["breakpoints"] == [{"path": "text", "condition": "params == null"}]
+    assert "are not held" in await shown(target, "workflows", "break", "greeting")
+    assert (await execute(target, "greeting", "--set", "name=you"))["breakpoints"] == []
+    await refused(target, "workflows", "break", "greeting", "--at", "absent", code=2)

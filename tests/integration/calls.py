@@ -41,6 +41,7 @@ NOBODYS = "01930000-0000-7000-8000-000000000000"
 
 BY_WORKFLOW = (
     *("GetWorkflow", "UpdateWorkflow", "DeleteWorkflow", "PauseWorkflow", "ResumeWorkflow"),
+    "SetWorkflowBreakpoints",
     *("Execute", "ExplainQueue", "SignalWithStart"),
 )
 BY_EXECUTION = (

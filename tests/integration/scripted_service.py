@@ -110,7 +110,7 @@ class Script(ExecutionServiceServicer, WorkflowServiceServicer):
     SignalExecution = CreateWorkflow
     TestStep = ForkExecution = CreateWorkflow
     SignalExecution = SignalWithStart = SetBreakpoints = EditStepInput = EditVariables = CreateWorkflow
-    PauseWorkflow = ResumeWorkflow = CreateWorkflow
+    PauseWorkflow = ResumeWorkflow = SetWorkflowBreakpoints = CreateWorkflow
     Retry = Pause = Resume = Terminate = Cancel = UpdateWorkflow = DeleteWorkflow = ApplyWorkflows = CreateWorkflow
 
     # The stubs declare these abstract; no test calls them.

@@ -54,6 +54,14 @@ ROWS: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({**W, "reason": "x" * 1025}, "reason"),
         ({"workflow": "absent"}, "WORKFLOW_NOT_FOUND"),
     ],
+    "SetWorkflowBreakpoints": [
+        ({**W, "breakpoints": [{"path": "absent"}]}, "breakpoints[0].path"),
+        ({**W, "breakpoints": [{"path": "*", "condition": "params."}]}, "breakpoints[0].condition"),
+        ({**W, "breakpoints": [{"path": "*"}] * 17}, "breakpoints"),
+        ({**W, "breakpoints": [{"path": "*"}], "expire_time": {"seconds": 1}}, "expire_time"),
+        ({**W, "executions": 1_001}, "executions"),
+        ({"workflow": "absent"}, "WORKFLOW_NOT_FOUND"),
+    ],
     "ApplyWorkflows": [
         ({"definitions": [DEFINITION, DEFINITION]}, "definitions[1].name"),
         ({"definitions": [DEFINITION] * 101}, "definitions"),

@@ -25,6 +25,7 @@ from flowkeep.v1 import step_test_pb2 as trials_pb
 from flowkeep.v1 import workflow_service_pb2 as workflows_pb
 from flowkeep.v1.comparison_pb2 import CompareExecutionsRequest
 from flowkeep.v1.explanation_pb2 import ExplainExecutionRequest, ExplainQueueRequest
+from flowkeep.v1.workflow_breakpoints_pb2 import SetWorkflowBreakpointsRequest
 from persistence.memory import MemoryRepository
 from service.api.admission import Admission
 from service.api.execution_service import ExecutionServicer
@@ -217,6 +218,7 @@ def _requests(workflow: str, execution_id: str) -> dict[str, Message]:
         "ListWorkflows": workflows_pb.ListWorkflowsRequest(),
         "UpdateWorkflow": workflows_pb.UpdateWorkflowRequest(workflow=workflow, definition=same),
         "PauseWorkflow": workflows_pb.PauseWorkflowRequest(workflow=workflow),
+        "SetWorkflowBreakpoints": SetWorkflowBreakpointsRequest(workflow=workflow),
         "ResumeWorkflow": workflows_pb.ResumeWorkflowRequest(workflow=workflow),
         "ApplyWorkflows": workflows_pb.ApplyWorkflowsRequest(definitions=[same]),
         "ValidateWorkflow": workflows_pb.ValidateWorkflowRequest(definition=definition),

@@ -207,6 +207,9 @@ async def _use_every_rpc(session: Session) -> None:
     halted = await session.call(work, "PauseWorkflow", workflow="waiting", reason="lunch")
     assert halted["workflow"]["pause"]["reason"] == "lunch"
     assert "pause" not in (await session.call(work, "ResumeWorkflow", workflow="waiting"))["workflow"]
+    every = [{"path": "*"}]
+    awaited = await session.call(work, "SetWorkflowBreakpoints", workflow="waiting", breakpoints=every, executions=3)
+    assert (awaited["breakpoints"]["executions_left"], awaited["breakpoints"]["breakpoints"]) == (3, every)
     assert await session.call(work, "DeleteWorkflow", workflow="waiting") == {}
 
     told = "NotificationService"

@@ -312,7 +312,9 @@ func (x *GetWorkflowRequest) GetRevision() int32 {
 type GetWorkflowResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The workflow.
-	Workflow      *Workflow `protobuf:"bytes,1,opt,name=workflow,proto3" json:"workflow,omitempty"`
+	Workflow *Workflow `protobuf:"bytes,1,opt,name=workflow,proto3" json:"workflow,omitempty"`
+	// Where its next executions are held, whichever revision is asked for. Absent where nothing is set.
+	Breakpoints   *WorkflowBreakpoints `protobuf:"bytes,2,opt,name=breakpoints,proto3" json:"breakpoints,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -350,6 +352,13 @@ func (*GetWorkflowResponse) Descriptor() ([]byte, []int) {
 func (x *GetWorkflowResponse) GetWorkflow() *Workflow {
 	if x != nil {
 		return x.Workflow
+	}
+	return nil
+}
+
+func (x *GetWorkflowResponse) GetBreakpoints() *WorkflowBreakpoints {
+	if x != nil {
+		return x.Breakpoints
 	}
 	return nil
 }
@@ -1499,7 +1508,7 @@ var File_flowkeep_v1_workflow_service_proto protoreflect.FileDescriptor
 
 const file_flowkeep_v1_workflow_service_proto_rawDesc = "" +
 	"\n" +
-	"\"flowkeep/v1/workflow_service.proto\x12\vflowkeep.v1\x1a\x19flowkeep/v1/handler.proto\x1a\x1aflowkeep/v1/workflow.proto\"\x89\x01\n" +
+	"\"flowkeep/v1/workflow_service.proto\x12\vflowkeep.v1\x1a\x19flowkeep/v1/handler.proto\x1a\x1aflowkeep/v1/workflow.proto\x1a&flowkeep/v1/workflow_breakpoints.proto\"\x89\x01\n" +
 	"\x15CreateWorkflowRequest\x12G\n" +
 	"\n" +
 	"definition\x18\x01 \x01(\v2\x1f.flowkeep.v1.WorkflowDefinitionB\x06\xbaH\x03\xd8\x01\x03R\n" +
@@ -1512,9 +1521,10 @@ const file_flowkeep_v1_workflow_service_proto_rawDesc = "" +
 	"\x12GetWorkflowRequest\x12&\n" +
 	"\bworkflow\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\bworkflow\x12#\n" +
-	"\brevision\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\brevision\"H\n" +
+	"\brevision\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\brevision\"\x8c\x01\n" +
 	"\x13GetWorkflowResponse\x121\n" +
-	"\bworkflow\x18\x01 \x01(\v2\x15.flowkeep.v1.WorkflowR\bworkflow\"\xee\x01\n" +
+	"\bworkflow\x18\x01 \x01(\v2\x15.flowkeep.v1.WorkflowR\bworkflow\x12B\n" +
+	"\vbreakpoints\x18\x02 \x01(\v2 .flowkeep.v1.WorkflowBreakpointsR\vbreakpoints\"\xee\x01\n" +
 	"\x14ListWorkflowsRequest\x12$\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bpageSize\x12'\n" +
 	"\n" +
@@ -1608,7 +1618,7 @@ const file_flowkeep_v1_workflow_service_proto_rawDesc = "" +
 	"\x14ListHandlersResponse\x120\n" +
 	"\bhandlers\x18\x01 \x03(\v2\x14.flowkeep.v1.HandlerR\bhandlers\x127\n" +
 	"\vmcp_servers\x18\x02 \x03(\v2\x16.flowkeep.v1.McpServerR\n" +
-	"mcpServers2\x90\a\n" +
+	"mcpServers2\x83\b\n" +
 	"\x0fWorkflowService\x12Y\n" +
 	"\x0eCreateWorkflow\x12\".flowkeep.v1.CreateWorkflowRequest\x1a#.flowkeep.v1.CreateWorkflowResponse\x12P\n" +
 	"\vGetWorkflow\x12\x1f.flowkeep.v1.GetWorkflowRequest\x1a .flowkeep.v1.GetWorkflowResponse\x12V\n" +
@@ -1616,7 +1626,8 @@ const file_flowkeep_v1_workflow_service_proto_rawDesc = "" +
 	"\x0eUpdateWorkflow\x12\".flowkeep.v1.UpdateWorkflowRequest\x1a#.flowkeep.v1.UpdateWorkflowResponse\x12Y\n" +
 	"\x0eDeleteWorkflow\x12\".flowkeep.v1.DeleteWorkflowRequest\x1a#.flowkeep.v1.DeleteWorkflowResponse\x12V\n" +
 	"\rPauseWorkflow\x12!.flowkeep.v1.PauseWorkflowRequest\x1a\".flowkeep.v1.PauseWorkflowResponse\x12Y\n" +
-	"\x0eResumeWorkflow\x12\".flowkeep.v1.ResumeWorkflowRequest\x1a#.flowkeep.v1.ResumeWorkflowResponse\x12Y\n" +
+	"\x0eResumeWorkflow\x12\".flowkeep.v1.ResumeWorkflowRequest\x1a#.flowkeep.v1.ResumeWorkflowResponse\x12q\n" +
+	"\x16SetWorkflowBreakpoints\x12*.flowkeep.v1.SetWorkflowBreakpointsRequest\x1a+.flowkeep.v1.SetWorkflowBreakpointsResponse\x12Y\n" +
 	"\x0eApplyWorkflows\x12\".flowkeep.v1.ApplyWorkflowsRequest\x1a#.flowkeep.v1.ApplyWorkflowsResponse\x12_\n" +
 	"\x10ValidateWorkflow\x12$.flowkeep.v1.ValidateWorkflowRequest\x1a%.flowkeep.v1.ValidateWorkflowResponse\x12S\n" +
 	"\fListHandlers\x12 .flowkeep.v1.ListHandlersRequest\x1a!.flowkeep.v1.ListHandlersResponseB2\n" +
@@ -1664,59 +1675,65 @@ var file_flowkeep_v1_workflow_service_proto_goTypes = []any{
 	(*ValidateWorkflowResponse_Warning)(nil),   // 24: flowkeep.v1.ValidateWorkflowResponse.Warning
 	(*WorkflowDefinition)(nil),                 // 25: flowkeep.v1.WorkflowDefinition
 	(*Workflow)(nil),                           // 26: flowkeep.v1.Workflow
-	(WorkflowView)(0),                          // 27: flowkeep.v1.WorkflowView
-	(*Handler)(nil),                            // 28: flowkeep.v1.Handler
-	(*McpServer)(nil),                          // 29: flowkeep.v1.McpServer
+	(*WorkflowBreakpoints)(nil),                // 27: flowkeep.v1.WorkflowBreakpoints
+	(WorkflowView)(0),                          // 28: flowkeep.v1.WorkflowView
+	(*Handler)(nil),                            // 29: flowkeep.v1.Handler
+	(*McpServer)(nil),                          // 30: flowkeep.v1.McpServer
+	(*SetWorkflowBreakpointsRequest)(nil),      // 31: flowkeep.v1.SetWorkflowBreakpointsRequest
+	(*SetWorkflowBreakpointsResponse)(nil),     // 32: flowkeep.v1.SetWorkflowBreakpointsResponse
 }
 var file_flowkeep_v1_workflow_service_proto_depIdxs = []int32{
 	25, // 0: flowkeep.v1.CreateWorkflowRequest.definition:type_name -> flowkeep.v1.WorkflowDefinition
 	26, // 1: flowkeep.v1.CreateWorkflowResponse.workflow:type_name -> flowkeep.v1.Workflow
 	24, // 2: flowkeep.v1.CreateWorkflowResponse.warnings:type_name -> flowkeep.v1.ValidateWorkflowResponse.Warning
 	26, // 3: flowkeep.v1.GetWorkflowResponse.workflow:type_name -> flowkeep.v1.Workflow
-	27, // 4: flowkeep.v1.ListWorkflowsRequest.view:type_name -> flowkeep.v1.WorkflowView
-	26, // 5: flowkeep.v1.ListWorkflowsResponse.workflows:type_name -> flowkeep.v1.Workflow
-	25, // 6: flowkeep.v1.UpdateWorkflowRequest.definition:type_name -> flowkeep.v1.WorkflowDefinition
-	26, // 7: flowkeep.v1.UpdateWorkflowResponse.workflow:type_name -> flowkeep.v1.Workflow
-	24, // 8: flowkeep.v1.UpdateWorkflowResponse.warnings:type_name -> flowkeep.v1.ValidateWorkflowResponse.Warning
-	26, // 9: flowkeep.v1.PauseWorkflowResponse.workflow:type_name -> flowkeep.v1.Workflow
-	26, // 10: flowkeep.v1.ResumeWorkflowResponse.workflow:type_name -> flowkeep.v1.Workflow
-	25, // 11: flowkeep.v1.ApplyWorkflowsRequest.definitions:type_name -> flowkeep.v1.WorkflowDefinition
-	22, // 12: flowkeep.v1.ApplyWorkflowsResponse.results:type_name -> flowkeep.v1.ApplyWorkflowsResponse.Result
-	23, // 13: flowkeep.v1.ApplyWorkflowsResponse.violations:type_name -> flowkeep.v1.ValidateWorkflowResponse.Violation
-	24, // 14: flowkeep.v1.ApplyWorkflowsResponse.warnings:type_name -> flowkeep.v1.ValidateWorkflowResponse.Warning
-	25, // 15: flowkeep.v1.ValidateWorkflowRequest.definition:type_name -> flowkeep.v1.WorkflowDefinition
-	23, // 16: flowkeep.v1.ValidateWorkflowResponse.violations:type_name -> flowkeep.v1.ValidateWorkflowResponse.Violation
-	24, // 17: flowkeep.v1.ValidateWorkflowResponse.warnings:type_name -> flowkeep.v1.ValidateWorkflowResponse.Warning
-	28, // 18: flowkeep.v1.ListHandlersResponse.handlers:type_name -> flowkeep.v1.Handler
-	29, // 19: flowkeep.v1.ListHandlersResponse.mcp_servers:type_name -> flowkeep.v1.McpServer
-	26, // 20: flowkeep.v1.ApplyWorkflowsResponse.Result.workflow:type_name -> flowkeep.v1.Workflow
-	0,  // 21: flowkeep.v1.ApplyWorkflowsResponse.Result.outcome:type_name -> flowkeep.v1.ApplyWorkflowsResponse.Outcome
-	1,  // 22: flowkeep.v1.ValidateWorkflowResponse.Warning.code:type_name -> flowkeep.v1.ValidateWorkflowResponse.Warning.Code
-	2,  // 23: flowkeep.v1.WorkflowService.CreateWorkflow:input_type -> flowkeep.v1.CreateWorkflowRequest
-	4,  // 24: flowkeep.v1.WorkflowService.GetWorkflow:input_type -> flowkeep.v1.GetWorkflowRequest
-	6,  // 25: flowkeep.v1.WorkflowService.ListWorkflows:input_type -> flowkeep.v1.ListWorkflowsRequest
-	8,  // 26: flowkeep.v1.WorkflowService.UpdateWorkflow:input_type -> flowkeep.v1.UpdateWorkflowRequest
-	10, // 27: flowkeep.v1.WorkflowService.DeleteWorkflow:input_type -> flowkeep.v1.DeleteWorkflowRequest
-	12, // 28: flowkeep.v1.WorkflowService.PauseWorkflow:input_type -> flowkeep.v1.PauseWorkflowRequest
-	14, // 29: flowkeep.v1.WorkflowService.ResumeWorkflow:input_type -> flowkeep.v1.ResumeWorkflowRequest
-	16, // 30: flowkeep.v1.WorkflowService.ApplyWorkflows:input_type -> flowkeep.v1.ApplyWorkflowsRequest
-	18, // 31: flowkeep.v1.WorkflowService.ValidateWorkflow:input_type -> flowkeep.v1.ValidateWorkflowRequest
-	20, // 32: flowkeep.v1.WorkflowService.ListHandlers:input_type -> flowkeep.v1.ListHandlersRequest
-	3,  // 33: flowkeep.v1.WorkflowService.CreateWorkflow:output_type -> flowkeep.v1.CreateWorkflowResponse
-	5,  // 34: flowkeep.v1.WorkflowService.GetWorkflow:output_type -> flowkeep.v1.GetWorkflowResponse
-	7,  // 35: flowkeep.v1.WorkflowService.ListWorkflows:output_type -> flowkeep.v1.ListWorkflowsResponse
-	9,  // 36: flowkeep.v1.WorkflowService.UpdateWorkflow:output_type -> flowkeep.v1.UpdateWorkflowResponse
-	11, // 37: flowkeep.v1.WorkflowService.DeleteWorkflow:output_type -> flowkeep.v1.DeleteWorkflowResponse
-	13, // 38: flowkeep.v1.WorkflowService.PauseWorkflow:output_type -> flowkeep.v1.PauseWorkflowResponse
-	15, // 39: flowkeep.v1.WorkflowService.ResumeWorkflow:output_type -> flowkeep.v1.ResumeWorkflowResponse
-	17, // 40: flowkeep.v1.WorkflowService.ApplyWorkflows:output_type -> flowkeep.v1.ApplyWorkflowsResponse
-	19, // 41: flowkeep.v1.WorkflowService.ValidateWorkflow:output_type -> flowkeep.v1.ValidateWorkflowResponse
-	21, // 42: flowkeep.v1.WorkflowService.ListHandlers:output_type -> flowkeep.v1.ListHandlersResponse
-	33, // [33:43] is the sub-list for method output_type
-	23, // [23:33] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	27, // 4: flowkeep.v1.GetWorkflowResponse.breakpoints:type_name -> flowkeep.v1.WorkflowBreakpoints
+	28, // 5: flowkeep.v1.ListWorkflowsRequest.view:type_name -> flowkeep.v1.WorkflowView
+	26, // 6: flowkeep.v1.ListWorkflowsResponse.workflows:type_name -> flowkeep.v1.Workflow
+	25, // 7: flowkeep.v1.UpdateWorkflowRequest.definition:type_name -> flowkeep.v1.WorkflowDefinition
+	26, // 8: flowkeep.v1.UpdateWorkflowResponse.workflow:type_name -> flowkeep.v1.Workflow
+	24, // 9: flowkeep.v1.UpdateWorkflowResponse.warnings:type_name -> flowkeep.v1.ValidateWorkflowResponse.Warning
+	26, // 10: flowkeep.v1.PauseWorkflowResponse.workflow:type_name -> flowkeep.v1.Workflow
+	26, // 11: flowkeep.v1.ResumeWorkflowResponse.workflow:type_name -> flowkeep.v1.Workflow
+	25, // 12: flowkeep.v1.ApplyWorkflowsRequest.definitions:type_name -> flowkeep.v1.WorkflowDefinition
+	22, // 13: flowkeep.v1.ApplyWorkflowsResponse.results:type_name -> flowkeep.v1.ApplyWorkflowsResponse.Result
+	23, // 14: flowkeep.v1.ApplyWorkflowsResponse.violations:type_name -> flowkeep.v1.ValidateWorkflowResponse.Violation
+	24, // 15: flowkeep.v1.ApplyWorkflowsResponse.warnings:type_name -> flowkeep.v1.ValidateWorkflowResponse.Warning
+	25, // 16: flowkeep.v1.ValidateWorkflowRequest.definition:type_name -> flowkeep.v1.WorkflowDefinition
+	23, // 17: flowkeep.v1.ValidateWorkflowResponse.violations:type_name -> flowkeep.v1.ValidateWorkflowResponse.Violation
+	24, // 18: flowkeep.v1.ValidateWorkflowResponse.warnings:type_name -> flowkeep.v1.ValidateWorkflowResponse.Warning
+	29, // 19: flowkeep.v1.ListHandlersResponse.handlers:type_name -> flowkeep.v1.Handler
+	30, // 20: flowkeep.v1.ListHandlersResponse.mcp_servers:type_name -> flowkeep.v1.McpServer
+	26, // 21: flowkeep.v1.ApplyWorkflowsResponse.Result.workflow:type_name -> flowkeep.v1.Workflow
+	0,  // 22: flowkeep.v1.ApplyWorkflowsResponse.Result.outcome:type_name -> flowkeep.v1.ApplyWorkflowsResponse.Outcome
+	1,  // 23: flowkeep.v1.ValidateWorkflowResponse.Warning.code:type_name -> flowkeep.v1.ValidateWorkflowResponse.Warning.Code
+	2,  // 24: flowkeep.v1.WorkflowService.CreateWorkflow:input_type -> flowkeep.v1.CreateWorkflowRequest
+	4,  // 25: flowkeep.v1.WorkflowService.GetWorkflow:input_type -> flowkeep.v1.GetWorkflowRequest
+	6,  // 26: flowkeep.v1.WorkflowService.ListWorkflows:input_type -> flowkeep.v1.ListWorkflowsRequest
+	8,  // 27: flowkeep.v1.WorkflowService.UpdateWorkflow:input_type -> flowkeep.v1.UpdateWorkflowRequest
+	10, // 28: flowkeep.v1.WorkflowService.DeleteWorkflow:input_type -> flowkeep.v1.DeleteWorkflowRequest
+	12, // 29: flowkeep.v1.WorkflowService.PauseWorkflow:input_type -> flowkeep.v1.PauseWorkflowRequest
+	14, // 30: flowkeep.v1.WorkflowService.ResumeWorkflow:input_type -> flowkeep.v1.ResumeWorkflowRequest
+	31, // 31: flowkeep.v1.WorkflowService.SetWorkflowBreakpoints:input_type -> flowkeep.v1.SetWorkflowBreakpointsRequest
+	16, // 32: flowkeep.v1.WorkflowService.ApplyWorkflows:input_type -> flowkeep.v1.ApplyWorkflowsRequest
+	18, // 33: flowkeep.v1.WorkflowService.ValidateWorkflow:input_type -> flowkeep.v1.ValidateWorkflowRequest
+	20, // 34: flowkeep.v1.WorkflowService.ListHandlers:input_type -> flowkeep.v1.ListHandlersRequest
+	3,  // 35: flowkeep.v1.WorkflowService.CreateWorkflow:output_type -> flowkeep.v1.CreateWorkflowResponse
+	5,  // 36: flowkeep.v1.WorkflowService.GetWorkflow:output_type -> flowkeep.v1.GetWorkflowResponse
+	7,  // 37: flowkeep.v1.WorkflowService.ListWorkflows:output_type -> flowkeep.v1.ListWorkflowsResponse
+	9,  // 38: flowkeep.v1.WorkflowService.UpdateWorkflow:output_type -> flowkeep.v1.UpdateWorkflowResponse
+	11, // 39: flowkeep.v1.WorkflowService.DeleteWorkflow:output_type -> flowkeep.v1.DeleteWorkflowResponse
+	13, // 40: flowkeep.v1.WorkflowService.PauseWorkflow:output_type -> flowkeep.v1.PauseWorkflowResponse
+	15, // 41: flowkeep.v1.WorkflowService.ResumeWorkflow:output_type -> flowkeep.v1.ResumeWorkflowResponse
+	32, // 42: flowkeep.v1.WorkflowService.SetWorkflowBreakpoints:output_type -> flowkeep.v1.SetWorkflowBreakpointsResponse
+	17, // 43: flowkeep.v1.WorkflowService.ApplyWorkflows:output_type -> flowkeep.v1.ApplyWorkflowsResponse
+	19, // 44: flowkeep.v1.WorkflowService.ValidateWorkflow:output_type -> flowkeep.v1.ValidateWorkflowResponse
+	21, // 45: flowkeep.v1.WorkflowService.ListHandlers:output_type -> flowkeep.v1.ListHandlersResponse
+	35, // [35:46] is the sub-list for method output_type
+	24, // [24:35] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_flowkeep_v1_workflow_service_proto_init() }
@@ -1726,6 +1743,7 @@ func file_flowkeep_v1_workflow_service_proto_init() {
 	}
 	file_flowkeep_v1_handler_proto_init()
 	file_flowkeep_v1_workflow_proto_init()
+	file_flowkeep_v1_workflow_breakpoints_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

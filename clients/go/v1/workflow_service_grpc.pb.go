@@ -19,16 +19,17 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	WorkflowService_CreateWorkflow_FullMethodName   = "/flowkeep.v1.WorkflowService/CreateWorkflow"
-	WorkflowService_GetWorkflow_FullMethodName      = "/flowkeep.v1.WorkflowService/GetWorkflow"
-	WorkflowService_ListWorkflows_FullMethodName    = "/flowkeep.v1.WorkflowService/ListWorkflows"
-	WorkflowService_UpdateWorkflow_FullMethodName   = "/flowkeep.v1.WorkflowService/UpdateWorkflow"
-	WorkflowService_DeleteWorkflow_FullMethodName   = "/flowkeep.v1.WorkflowService/DeleteWorkflow"
-	WorkflowService_PauseWorkflow_FullMethodName    = "/flowkeep.v1.WorkflowService/PauseWorkflow"
-	WorkflowService_ResumeWorkflow_FullMethodName   = "/flowkeep.v1.WorkflowService/ResumeWorkflow"
-	WorkflowService_ApplyWorkflows_FullMethodName   = "/flowkeep.v1.WorkflowService/ApplyWorkflows"
-	WorkflowService_ValidateWorkflow_FullMethodName = "/flowkeep.v1.WorkflowService/ValidateWorkflow"
-	WorkflowService_ListHandlers_FullMethodName     = "/flowkeep.v1.WorkflowService/ListHandlers"
+	WorkflowService_CreateWorkflow_FullMethodName         = "/flowkeep.v1.WorkflowService/CreateWorkflow"
+	WorkflowService_GetWorkflow_FullMethodName            = "/flowkeep.v1.WorkflowService/GetWorkflow"
+	WorkflowService_ListWorkflows_FullMethodName          = "/flowkeep.v1.WorkflowService/ListWorkflows"
+	WorkflowService_UpdateWorkflow_FullMethodName         = "/flowkeep.v1.WorkflowService/UpdateWorkflow"
+	WorkflowService_DeleteWorkflow_FullMethodName         = "/flowkeep.v1.WorkflowService/DeleteWorkflow"
+	WorkflowService_PauseWorkflow_FullMethodName          = "/flowkeep.v1.WorkflowService/PauseWorkflow"
+	WorkflowService_ResumeWorkflow_FullMethodName         = "/flowkeep.v1.WorkflowService/ResumeWorkflow"
+	WorkflowService_SetWorkflowBreakpoints_FullMethodName = "/flowkeep.v1.WorkflowService/SetWorkflowBreakpoints"
+	WorkflowService_ApplyWorkflows_FullMethodName         = "/flowkeep.v1.WorkflowService/ApplyWorkflows"
+	WorkflowService_ValidateWorkflow_FullMethodName       = "/flowkeep.v1.WorkflowService/ValidateWorkflow"
+	WorkflowService_ListHandlers_FullMethodName           = "/flowkeep.v1.WorkflowService/ListHandlers"
 )
 
 // WorkflowServiceClient is the client API for WorkflowService service.
@@ -65,6 +66,10 @@ type WorkflowServiceClient interface {
 	// executions that the pause of the workflow has paused go on. Those that somebody paused one by one, or that a breakpoint
 	// holds, stay PAUSED. A workflow that is not paused is returned as it is.
 	ResumeWorkflow(ctx context.Context, in *ResumeWorkflowRequest, opts ...grpc.CallOption) (*ResumeWorkflowResponse, error)
+	// Lets the next executions of a workflow be held at breakpoints: as many as are asked for, each of them once, whichever
+	// server starts it, and those alone that bring no breakpoints of their own (`ExecuteRequest.breakpoints`). They show
+	// them as `Execution.breakpoints`, and are held as by `SetBreakpoints`. Executions that exist stay as they are.
+	SetWorkflowBreakpoints(ctx context.Context, in *SetWorkflowBreakpointsRequest, opts ...grpc.CallOption) (*SetWorkflowBreakpointsResponse, error)
 	// Makes workflows be as their definitions say: creates those whose name is new, makes a new revision of those whose
 	// definition differs, and leaves the others as they are. All in one transaction: everything is checked first, and
 	// when anything is wrong or cannot be done, nothing is written. Repeating it is safe, since what holds already is
@@ -156,6 +161,16 @@ func (c *workflowServiceClient) ResumeWorkflow(ctx context.Context, in *ResumeWo
 	return out, nil
 }
 
+func (c *workflowServiceClient) SetWorkflowBreakpoints(ctx context.Context, in *SetWorkflowBreakpointsRequest, opts ...grpc.CallOption) (*SetWorkflowBreakpointsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetWorkflowBreakpointsResponse)
+	err := c.cc.Invoke(ctx, WorkflowService_SetWorkflowBreakpoints_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *workflowServiceClient) ApplyWorkflows(ctx context.Context, in *ApplyWorkflowsRequest, opts ...grpc.CallOption) (*ApplyWorkflowsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ApplyWorkflowsResponse)
@@ -220,6 +235,10 @@ type WorkflowServiceServer interface {
 	// executions that the pause of the workflow has paused go on. Those that somebody paused one by one, or that a breakpoint
 	// holds, stay PAUSED. A workflow that is not paused is returned as it is.
 	ResumeWorkflow(context.Context, *ResumeWorkflowRequest) (*ResumeWorkflowResponse, error)
+	// Lets the next executions of a workflow be held at breakpoints: as many as are asked for, each of them once, whichever
+	// server starts it, and those alone that bring no breakpoints of their own (`ExecuteRequest.breakpoints`). They show
+	// them as `Execution.breakpoints`, and are held as by `SetBreakpoints`. Executions that exist stay as they are.
+	SetWorkflowBreakpoints(context.Context, *SetWorkflowBreakpointsRequest) (*SetWorkflowBreakpointsResponse, error)
 	// Makes workflows be as their definitions say: creates those whose name is new, makes a new revision of those whose
 	// definition differs, and leaves the others as they are. All in one transaction: everything is checked first, and
 	// when anything is wrong or cannot be done, nothing is written. Repeating it is safe, since what holds already is
@@ -261,6 +280,9 @@ func (UnimplementedWorkflowServiceServer) PauseWorkflow(context.Context, *PauseW
 }
 func (UnimplementedWorkflowServiceServer) ResumeWorkflow(context.Context, *ResumeWorkflowRequest) (*ResumeWorkflowResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ResumeWorkflow not implemented")
+}
+func (UnimplementedWorkflowServiceServer) SetWorkflowBreakpoints(context.Context, *SetWorkflowBreakpointsRequest) (*SetWorkflowBreakpointsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetWorkflowBreakpoints not implemented")
 }
 func (UnimplementedWorkflowServiceServer) ApplyWorkflows(context.Context, *ApplyWorkflowsRequest) (*ApplyWorkflowsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ApplyWorkflows not implemented")
@@ -418,6 +440,24 @@ func _WorkflowService_ResumeWorkflow_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _WorkflowService_SetWorkflowBreakpoints_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetWorkflowBreakpointsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkflowServiceServer).SetWorkflowBreakpoints(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkflowService_SetWorkflowBreakpoints_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkflowServiceServer).SetWorkflowBreakpoints(ctx, req.(*SetWorkflowBreakpointsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _WorkflowService_ApplyWorkflows_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ApplyWorkflowsRequest)
 	if err := dec(in); err != nil {
@@ -506,6 +546,10 @@ var WorkflowService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ResumeWorkflow",
 			Handler:    _WorkflowService_ResumeWorkflow_Handler,
+		},
+		{
+			MethodName: "SetWorkflowBreakpoints",
+			Handler:    _WorkflowService_SetWorkflowBreakpoints_Handler,
 		},
 		{
 			MethodName: "ApplyWorkflows",

@@ -6,6 +6,7 @@ Also those that pause all executions of a workflow.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Unpack
 
 from flowkeep.arguments import flag, text
@@ -25,8 +26,14 @@ from flowkeep.requests import (
 )
 from flowkeep.v1 import execution_service_pb2 as pb
 from flowkeep.v1.execution_pb2 import Execution
+from flowkeep.v1.workflow_breakpoints_pb2 import WorkflowBreakpoints
 from flowkeep.v1.workflow_pb2 import Workflow
-from flowkeep.workflow_requests import pause_workflow_request, resume_workflow_request
+from flowkeep.v1.workflow_service_pb2 import GetWorkflowRequest
+from flowkeep.workflow_requests import (
+    pause_workflow_request,
+    resume_workflow_request,
+    workflow_breakpoints_request,
+)
 
 
 class ControlCalls(Connection):
@@ -260,3 +267,27 @@ class ControlCalls(Connection):
         """
         request = resume_workflow_request(workflow, reason, request_id)
         return (await self._call(self._workflows.ResumeWorkflow, request)).workflow
+
+    async def set_workflow_breakpoints(
+        self,
+        workflow: str,
+        breakpoints: Breakpoints = (),
+        *,
+        executions: int = 1,
+        expire_time: datetime | None = None,
+        request_id: RequestId = None,
+    ) -> WorkflowBreakpoints | None:
+        """Let so many of the next executions of a workflow be held before steps, and return what is set.
+
+        `breakpoints` are paths of steps, or a mapping of paths to conditions on `params`, as of `execute`; none: the
+        next executions are not held. Without `expire_time` it lasts a day. Raises NotFoundError, InvalidArgumentError.
+        """
+        request = workflow_breakpoints_request(workflow, breakpoints, executions, expire_time, request_id)
+        response = await self._call(self._workflows.SetWorkflowBreakpoints, request)
+        return response.breakpoints if response.HasField("breakpoints") else None
+
+    async def get_workflow_breakpoints(self, workflow: str) -> WorkflowBreakpoints | None:
+        """Return where the next executions of a workflow are held, None for nowhere. Raises NotFoundError."""
+        request = GetWorkflowRequest(workflow=text("workflow", workflow))
+        response = await self._call(self._workflows.GetWorkflow, request)
+        return response.breakpoints if response.HasField("breakpoints") else None

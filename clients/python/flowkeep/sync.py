@@ -114,6 +114,8 @@ class Client:
     delete_workflow = _blocking(client.Client.delete_workflow)
     pause_workflow = _blocking(client.Client.pause_workflow)
     resume_workflow = _blocking(client.Client.resume_workflow)
+    set_workflow_breakpoints = _blocking(client.Client.set_workflow_breakpoints)
+    get_workflow_breakpoints = _blocking(client.Client.get_workflow_breakpoints)
     validate_workflow = _blocking(client.Client.validate_workflow)
     list_handlers = _blocking(client.Client.list_handlers)
     list_mcp_servers = _blocking(client.Client.list_mcp_servers)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any, TypeAlias
 
-from flowkeep.arguments import flag, kind, text
+from flowkeep.arguments import flag, kind, text, whole
 from flowkeep.definition import definition as read_definition
 from flowkeep.errors import DefinitionError, Violation
-from flowkeep.requests import RequestId, request_text
+from flowkeep.requests import Breakpoints, RequestId, breakpoint_messages, request_text
+from flowkeep.times import to_timestamp
+from flowkeep.v1.workflow_breakpoints_pb2 import SetWorkflowBreakpointsRequest
 from flowkeep.v1.workflow_pb2 import WorkflowDefinition
 from flowkeep.v1.workflow_service_pb2 import (
     ApplyWorkflowsRequest,
@@ -90,6 +93,25 @@ def resume_workflow_request(workflow: str, reason: str = "", request_id: Request
     return ResumeWorkflowRequest(
         workflow=text("workflow", workflow), reason=text("reason", reason), request_id=request_text(request_id)
     )
+
+
+def workflow_breakpoints_request(
+    workflow: str,
+    breakpoints: Breakpoints = (),
+    executions: int = 1,
+    expire_time: datetime | None = None,
+    request_id: RequestId = None,
+) -> SetWorkflowBreakpointsRequest:
+    """Return a request of SetWorkflowBreakpoints."""
+    request = SetWorkflowBreakpointsRequest(
+        workflow=text("workflow", workflow),
+        breakpoints=breakpoint_messages(breakpoints),
+        executions=whole("executions", executions),
+        request_id=request_text(request_id),
+    )
+    if expire_time is not None:
+        request.expire_time.CopyFrom(to_timestamp(expire_time))
+    return request
 
 
 def definition_message(definition: Definition) -> WorkflowDefinition:

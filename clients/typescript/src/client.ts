@@ -1,6 +1,7 @@
 /** The client: the calls of the service as methods, plain values in and messages out. */
 
 import { create, type JsonValue, type MessageInitShape } from "@bufbuild/protobuf";
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 
 import { given } from "./answer.js";
 import { executeAll, type Outcome } from "./batch.js";
@@ -25,10 +26,12 @@ import {
 import type { Handler } from "./gen/flowkeep/v1/handler_pb.js";
 import type { TestStepRequestSchema, TestStepResponse } from "./gen/flowkeep/v1/step_test_pb.js";
 import type { Worker as WorkerMessage } from "./gen/flowkeep/v1/worker_service_pb.js";
+import type { WorkflowBreakpoints } from "./gen/flowkeep/v1/workflow_breakpoints_pb.js";
 import { type Workflow, type WorkflowDefinition, WorkflowView } from "./gen/flowkeep/v1/workflow_pb.js";
 import { type ApplyWorkflowsResponse_Result, ListWorkflowsRequestSchema } from "./gen/flowkeep/v1/workflow_service_pb.js";
 import { fromValue, type Input } from "./payload.js";
 import {
+  breakpointsOf,
   type CallOptions,
   type ChangeOptions,
   type ExecuteOptions,
@@ -209,6 +212,33 @@ export class Client extends ControlCalls {
     const { workflows } = this.#connection;
     const answer = await this.#connection.call((attempt) => workflows.resumeWorkflow(request, attempt), options);
     return given(answer.workflow);
+  }
+
+  /**
+   * Lets the next executions of a workflow be held before steps: `breakpoints` has their paths with conditions, which may be
+   * empty; without any, none is held. `executions` is how many, 1 by default, until `expireTime`, by default for a day.
+   * Returns what is set.
+   *
+   * Throws NotFoundError, InvalidArgumentError.
+   */
+  async setWorkflowBreakpoints(
+    workflow: string,
+    breakpoints: Readonly<Record<string, string>>,
+    options: ChangeOptions & {
+      readonly executions?: number | undefined;
+      readonly expireTime?: Date | undefined;
+    } = {},
+  ): Promise<WorkflowBreakpoints | undefined> {
+    const request = {
+      workflow,
+      breakpoints: breakpointsOf(breakpoints),
+      executions: options.executions ?? 1,
+      expireTime: options.expireTime && timestampFromDate(options.expireTime),
+      requestId: requestId(options),
+    };
+    const { workflows } = this.#connection;
+    const answer = await this.#connection.call((attempt) => workflows.setWorkflowBreakpoints(request, attempt), options);
+    return answer.breakpoints;
   }
 
   /** Returns what steps can run, by name. */

@@ -36,6 +36,7 @@ export {
 } from "./gen/flowkeep/v1/execution_pb.js";
 export type { Notification } from "./gen/flowkeep/v1/notification_pb.js";
 export { type Task, Task_State } from "./gen/flowkeep/v1/task_pb.js";
+export type { WorkflowBreakpoints } from "./gen/flowkeep/v1/workflow_breakpoints_pb.js";
 export { type Workflow, type WorkflowDefinition, WorkflowView } from "./gen/flowkeep/v1/workflow_pb.js";
 export { AttemptCancelled_Reason } from "./gen/flowkeep/v1/worker_service_pb.js";
 export {

@@ -110,6 +110,17 @@ test("a signal starts the execution that it is for, once", async () => {
   assert.deepEqual(result.payload, { amount: 12 });
 });
 
+test("the next execution of a workflow is held", async () => {
+  const name = await made({ id: "greet", handler: "transform", params: { value: "hello" } });
+  const expireTime = new Date(Date.now() + 3_600_000);
+  const set = await client.setWorkflowBreakpoints(name, { greet: "" }, { executions: 1, expireTime });
+  assert.equal(set?.executionsLeft, 1);
+  const held = await client.execute(name);
+  assert.deepEqual(held.breakpoints.map(({ path }) => path), ["greet"]);
+  assert.equal(await client.setWorkflowBreakpoints(name, {}), undefined);
+  assert.equal(await client.run(name), "hello");
+});
+
 test("a paused workflow lets executions wait", async () => {
   const name = await made({ id: "greet", handler: "transform", params: { value: "hello" } });
   const { pause } = await client.pauseWorkflow(name, { reason: "an incident", pauseRunning: true });

@@ -29,8 +29,8 @@ async def write_single(connection: Connection, units: Sequence[Unit]) -> dict[Un
     """
     creations = [unit for unit in units if isinstance(unit, Creation)]
     groups = sorted((unit for unit in units if isinstance(unit, Group)), key=lambda group: group.last.execution_id)
-    if any(creation.in_doubt or creation.is_held_back for creation in creations):
-        return None  # it may be there already, and the workflow may be paused no more
+    if any(creation.in_doubt or creation.is_held_back or creation.new.takes for creation in creations):
+        return None  # it may be there already, and the workflow may be paused no more; what it takes is counted
     values = _of_transitions(creations, groups)
     if creations:
         values |= _of_creations(creations)

@@ -12,7 +12,7 @@ from typing import Any
 
 from persistence.postgres.commit import columns
 from persistence.postgres.commit.encoding import listed
-from persistence.postgres.records import EXECUTION_COLUMNS, selected
+from persistence.postgres.records import EXECUTION_COLUMNS, HAS_BREAKPOINTS, selected
 
 _PARAMETER = re.compile(r"(?<!:):([a-z]\w*)")
 
@@ -33,11 +33,26 @@ class Statement:
 
 # The lock keeps a workflow from being deleted beside a creation that would then have missed the cancelling. A revision
 # is given where it must be the latest. And it keeps a workflow from being paused, or resumed, beside a creation.
-LIVE_WORKFLOWS = Statement("""
-SELECT w.org_id, w.id, u.revision, w.pause IS NOT NULL AS is_paused
+LIVE_WORKFLOWS = Statement(f"""
+SELECT w.org_id, w.id, u.revision, w.pause IS NOT NULL AS is_paused, coalesce({HAS_BREAKPOINTS}, false) AS is_held
 FROM unnest(:workflow_orgs::text[], :workflow_ids::uuid[], :workflow_revisions::int[]) AS u(org_id, id, revision)
 JOIN workflows w ON w.org_id = u.org_id AND w.id = u.id
-WHERE w.delete_time IS NULL AND (u.revision = 0 OR u.revision = w.revision) FOR KEY SHARE OF w""")
+WHERE w.delete_time IS NULL AND (u.revision = 0 OR u.revision = w.revision) FOR KEY SHARE OF w""")  # noqa: S608
+
+# Of several batches at once, one after the other counts what it takes.
+LOCK_BREAKPOINTS = Statement(f"""
+SELECT w.org_id, w.id, w.breakpoints, w.breakpoints_left, {selected(("breakpoints_until",), "w.")},
+    coalesce({HAS_BREAKPOINTS}, false) AS is_held
+FROM unnest(:workflow_orgs::text[], :workflow_ids::uuid[]) AS u(org_id, id)
+JOIN workflows w ON w.org_id = u.org_id AND w.id = u.id
+ORDER BY w.org_id, w.id FOR NO KEY UPDATE OF w""")  # noqa: S608 - our own columns
+
+TAKE_BREAKPOINTS = Statement("""
+UPDATE workflows w SET breakpoints_left = nullif(u.breakpoints_left, 0),
+    breakpoints = CASE WHEN u.breakpoints_left > 0 THEN w.breakpoints END,
+    breakpoints_until = CASE WHEN u.breakpoints_left > 0 THEN w.breakpoints_until END
+FROM unnest(:workflow_orgs::text[], :workflow_ids::uuid[], :lefts::int[]) AS u(org_id, id, breakpoints_left)
+WHERE w.org_id = u.org_id AND w.id = u.id""")
 
 INSERT_REQUESTS = Statement(f"""
 {columns.REQUEST.insert("requests", "requests")}
@@ -185,7 +200,7 @@ def single(*, creates: bool, shares: bool, parts: tuple[str, ...] = ()) -> State
         }
         conditions = [
             "(SELECT count(*) FROM taken) = :request_count",
-            "(SELECT count(*) FROM live WHERE NOT is_paused) = cardinality(:workflow_ids)",
+            "(SELECT count(*) FROM live WHERE NOT is_paused AND NOT is_held) = cardinality(:workflow_ids)",
             "(SELECT count(*) FROM made) = :execution_count",
             *conditions,
         ]

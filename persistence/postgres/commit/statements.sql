@@ -2,10 +2,24 @@
 -- EXPLAIN (GENERIC_PLAN) takes each as it stands, from Postgres 16 on.
 
 -- LIVE_WORKFLOWS: $1 workflow_orgs, $2 workflow_ids, $3 workflow_revisions
-SELECT w.org_id, w.id, u.revision, w.pause IS NOT NULL AS is_paused
+SELECT w.org_id, w.id, u.revision, w.pause IS NOT NULL AS is_paused, coalesce(w.breakpoints_left > 0 AND w.breakpoints_until > clock_timestamp() AND w.breakpoints IS NOT NULL, false) AS is_held
 FROM unnest($1::text[], $2::uuid[], $3::int[]) AS u(org_id, id, revision)
 JOIN workflows w ON w.org_id = u.org_id AND w.id = u.id
 WHERE w.delete_time IS NULL AND (u.revision = 0 OR u.revision = w.revision) FOR KEY SHARE OF w;
+
+-- LOCK_BREAKPOINTS: $1 workflow_orgs, $2 workflow_ids
+SELECT w.org_id, w.id, w.breakpoints, w.breakpoints_left, CASE WHEN w.breakpoints_until < '0001-01-01 00:00:00+00' OR w.breakpoints_until > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE w.breakpoints_until END AS breakpoints_until,
+    coalesce(w.breakpoints_left > 0 AND w.breakpoints_until > clock_timestamp() AND w.breakpoints IS NOT NULL, false) AS is_held
+FROM unnest($1::text[], $2::uuid[]) AS u(org_id, id)
+JOIN workflows w ON w.org_id = u.org_id AND w.id = u.id
+ORDER BY w.org_id, w.id FOR NO KEY UPDATE OF w;
+
+-- TAKE_BREAKPOINTS: $1 workflow_orgs, $2 workflow_ids, $3 lefts
+UPDATE workflows w SET breakpoints_left = nullif(u.breakpoints_left, 0),
+    breakpoints = CASE WHEN u.breakpoints_left > 0 THEN w.breakpoints END,
+    breakpoints_until = CASE WHEN u.breakpoints_left > 0 THEN w.breakpoints_until END
+FROM unnest($1::text[], $2::uuid[], $3::int[]) AS u(org_id, id, breakpoints_left)
+WHERE w.org_id = u.org_id AND w.id = u.id;
 
 -- INSERT_REQUESTS: $1 requests
 INSERT INTO requests (org_id, request_id, method, execution_id, content_hash, create_time)
@@ -359,7 +373,7 @@ FROM (SELECT r->>0 AS org_id, (r->>1)::uuid AS id, r->>2 AS state, (r->>3)::time
 FROM jsonb_array_elements($8::jsonb) AS r) u
 WHERE t.org_id = u.org_id AND t.id = u.id AND t.end_time IS NULL),
 live AS (
-SELECT w.org_id, w.id, u.revision, w.pause IS NOT NULL AS is_paused
+SELECT w.org_id, w.id, u.revision, w.pause IS NOT NULL AS is_paused, coalesce(w.breakpoints_left > 0 AND w.breakpoints_until > clock_timestamp() AND w.breakpoints IS NOT NULL, false) AS is_held
 FROM unnest($9::text[], $10::uuid[], $11::int[]) AS u(org_id, id, revision)
 JOIN workflows w ON w.org_id = u.org_id AND w.id = u.id
 WHERE w.delete_time IS NULL AND (u.revision = 0 OR u.revision = w.revision) FOR KEY SHARE OF w),
@@ -395,7 +409,7 @@ INSERT INTO execution_inputs (org_id, execution_id, input, vars)
 SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, nullif(r->2, 'null') AS input, nullif(r->3, 'null') AS vars
 FROM jsonb_array_elements($14::jsonb) AS r)
 SELECT 1 / ((SELECT count(*) FROM taken) = $15
-    AND (SELECT count(*) FROM live WHERE NOT is_paused) = cardinality($10)
+    AND (SELECT count(*) FROM live WHERE NOT is_paused AND NOT is_held) = cardinality($10)
     AND (SELECT count(*) FROM made) = $16
     AND (SELECT count(*) FROM moved) = $17
     AND (SELECT count(*) FROM kept) = $18)::int;

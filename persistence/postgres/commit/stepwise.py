@@ -9,6 +9,7 @@ from uuid import UUID
 from persistence import failpoints
 from persistence.errors import PersistenceError, WorkflowNotFoundError
 from persistence.postgres.commit import columns, statements
+from persistence.postgres.commit.breakpoints import Live, lock_breakpoints
 from persistence.postgres.commit.encoding import joined
 from persistence.postgres.commit.requests import repeated
 from persistence.postgres.commit.single import created
@@ -83,7 +84,8 @@ async def _create(connection: Session, creations: list[Creation]) -> tuple[dict[
     """Insert what is new; return the outcome of each creation and those whose other rows are to be written."""
     reserved = await _reserve(connection, creations)
     live = await _live_workflows(connection, creations)
-    fresh = {creation: None for creation in reserved if creation.workflow in live}
+    counted = await lock_breakpoints(connection, live, creations)
+    fresh = {creation: None for creation in reserved if creation.workflow in live and counted.take(creation)}
     refused = [creation for creation in reserved if creation not in fresh]
     if refused:
         keys = [each.execution.org for each in refused], [each.execution.request_id for each in refused]
@@ -91,11 +93,11 @@ async def _create(connection: Session, creations: list[Creation]) -> tuple[dict[
         # Until the transaction ends nobody else gets what it gave back, so nothing is waited for out of order.
         given_back = set(zip(*keys, strict=True))
         heirs = [each for each in creations if each.workflow in live and each.key in given_back]
-        fresh |= await _reserve(connection, heirs)
-    outcomes: dict[Unit, Outcome] = {each: WorkflowNotFoundError(str(each.execution.workflow_id)) for each in refused}
+        fresh |= await _reserve(connection, [each for each in heirs if each not in refused and not counted.has(each)])
+    outcomes: dict[Unit, Outcome] = {each: counted.refusal(each, live) for each in refused}
     written: list[Creation] = []
     for creation in fresh:
-        creation.hold_back(live[creation.workflow])
+        creation.hold_back(live[creation.workflow].is_paused)
     inserted = await _insert(connection, list(fresh))
     for creation in fresh:
         if creation.execution.id in inserted:
@@ -105,14 +107,18 @@ async def _create(connection: Session, creations: list[Creation]) -> tuple[dict[
             outcomes[creation] = created(creation)
         else:
             raise PersistenceError(f"refused: there is an execution {creation.execution.id} already")
+    await counted.write(connection, written)
     others = [creation for creation in creations if creation not in outcomes]
     if others:
-        outcomes |= await repeated(connection, others)
+        answers = await repeated(connection, others)
+        # What the same request id had reserved was refused, and so nothing was made under it.
+        missed = {each for each, answer in answers.items() if isinstance(answer, WorkflowNotFoundError)}
+        outcomes |= answers | {each: counted.refusal(each, live) for each in others if each in missed}
     return outcomes, written
 
 
-async def _live_workflows(connection: Session, creations: Iterable[Creation]) -> dict[WorkflowKey, bool]:
-    """Lock the workflows that are there, and return whether each is paused.
+async def _live_workflows(connection: Session, creations: Iterable[Creation]) -> dict[WorkflowKey, Live]:
+    """Lock the workflows that are there, and return how each takes new executions.
 
     After the request ids, as whoever changes one under a request id does.
     """
@@ -120,7 +126,7 @@ async def _live_workflows(connection: Session, creations: Iterable[Creation]) ->
     if not keys:
         return {}
     found = await connection.fetch(statements.LIVE_WORKFLOWS.text, *zip(*keys, strict=True))
-    return {(org, workflow_id, revision): is_paused for org, workflow_id, revision, is_paused in found}
+    return {(org, workflow_id, revision): Live(*how) for org, workflow_id, revision, *how in found}
 
 
 async def _reserve(connection: Session, creations: list[Creation]) -> dict[Creation, None]:

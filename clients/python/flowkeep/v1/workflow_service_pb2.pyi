@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from flowkeep.v1 import handler_pb2 as _handler_pb2
+from flowkeep.v1 import workflow_breakpoints_pb2 as _workflow_breakpoints_pb2
 from flowkeep.v1 import workflow_pb2 as _workflow_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -117,18 +118,24 @@ class GetWorkflowResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     WORKFLOW_FIELD_NUMBER: _builtins.int
+    BREAKPOINTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def workflow(self) -> _workflow_pb2.Workflow:
         """The workflow."""
+
+    @_builtins.property
+    def breakpoints(self) -> _workflow_breakpoints_pb2.WorkflowBreakpoints:
+        """Where its next executions are held, whichever revision is asked for. Absent where nothing is set."""
 
     def __init__(
         self,
         *,
         workflow: _workflow_pb2.Workflow | None = ...,
+        breakpoints: _workflow_breakpoints_pb2.WorkflowBreakpoints | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["workflow", b"workflow"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["breakpoints", b"breakpoints", "workflow", b"workflow"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["breakpoints", b"breakpoints", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

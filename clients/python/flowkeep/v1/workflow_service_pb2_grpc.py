@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from flowkeep.v1 import workflow_breakpoints_pb2 as flowkeep_dot_v1_dot_workflow__breakpoints__pb2
 from flowkeep.v1 import workflow_service_pb2 as flowkeep_dot_v1_dot_workflow__service__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -69,6 +70,11 @@ class WorkflowServiceStub:
                 '/flowkeep.v1.WorkflowService/ResumeWorkflow',
                 request_serializer=flowkeep_dot_v1_dot_workflow__service__pb2.ResumeWorkflowRequest.SerializeToString,
                 response_deserializer=flowkeep_dot_v1_dot_workflow__service__pb2.ResumeWorkflowResponse.FromString,
+                _registered_method=True)
+        self.SetWorkflowBreakpoints = channel.unary_unary(
+                '/flowkeep.v1.WorkflowService/SetWorkflowBreakpoints',
+                request_serializer=flowkeep_dot_v1_dot_workflow__breakpoints__pb2.SetWorkflowBreakpointsRequest.SerializeToString,
+                response_deserializer=flowkeep_dot_v1_dot_workflow__breakpoints__pb2.SetWorkflowBreakpointsResponse.FromString,
                 _registered_method=True)
         self.ApplyWorkflows = channel.unary_unary(
                 '/flowkeep.v1.WorkflowService/ApplyWorkflows',
@@ -154,6 +160,15 @@ class WorkflowServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetWorkflowBreakpoints(self, request, context):
+        """Lets the next executions of a workflow be held at breakpoints: as many as are asked for, each of them once, whichever
+        server starts it, and those alone that bring no breakpoints of their own (`ExecuteRequest.breakpoints`). They show
+        them as `Execution.breakpoints`, and are held as by `SetBreakpoints`. Executions that exist stay as they are.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ApplyWorkflows(self, request, context):
         """Makes workflows be as their definitions say: creates those whose name is new, makes a new revision of those whose
         definition differs, and leaves the others as they are. All in one transaction: everything is checked first, and
@@ -217,6 +232,11 @@ def add_WorkflowServiceServicer_to_server(servicer, server):
                     servicer.ResumeWorkflow,
                     request_deserializer=flowkeep_dot_v1_dot_workflow__service__pb2.ResumeWorkflowRequest.FromString,
                     response_serializer=flowkeep_dot_v1_dot_workflow__service__pb2.ResumeWorkflowResponse.SerializeToString,
+            ),
+            'SetWorkflowBreakpoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetWorkflowBreakpoints,
+                    request_deserializer=flowkeep_dot_v1_dot_workflow__breakpoints__pb2.SetWorkflowBreakpointsRequest.FromString,
+                    response_serializer=flowkeep_dot_v1_dot_workflow__breakpoints__pb2.SetWorkflowBreakpointsResponse.SerializeToString,
             ),
             'ApplyWorkflows': grpc.unary_unary_rpc_method_handler(
                     servicer.ApplyWorkflows,
@@ -424,6 +444,33 @@ class WorkflowService:
             '/flowkeep.v1.WorkflowService/ResumeWorkflow',
             flowkeep_dot_v1_dot_workflow__service__pb2.ResumeWorkflowRequest.SerializeToString,
             flowkeep_dot_v1_dot_workflow__service__pb2.ResumeWorkflowResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetWorkflowBreakpoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/flowkeep.v1.WorkflowService/SetWorkflowBreakpoints',
+            flowkeep_dot_v1_dot_workflow__breakpoints__pb2.SetWorkflowBreakpointsRequest.SerializeToString,
+            flowkeep_dot_v1_dot_workflow__breakpoints__pb2.SetWorkflowBreakpointsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from flowkeep.v1 import workflow_breakpoints_pb2 as _workflow_breakpoints_pb2
 from flowkeep.v1 import workflow_service_pb2 as _workflow_service_pb2
 from grpc import aio as _aio
 import abc as _abc_1
@@ -65,6 +66,11 @@ class WorkflowServiceStub:
     executions that the pause of the workflow has paused go on. Those that somebody paused one by one, or that a breakpoint
     holds, stay PAUSED. A workflow that is not paused is returned as it is.
     """
+    SetWorkflowBreakpoints: _grpc.UnaryUnaryMultiCallable[_workflow_breakpoints_pb2.SetWorkflowBreakpointsRequest, _workflow_breakpoints_pb2.SetWorkflowBreakpointsResponse]
+    """Lets the next executions of a workflow be held at breakpoints: as many as are asked for, each of them once, whichever
+    server starts it, and those alone that bring no breakpoints of their own (`ExecuteRequest.breakpoints`). They show
+    them as `Execution.breakpoints`, and are held as by `SetBreakpoints`. Executions that exist stay as they are.
+    """
     ApplyWorkflows: _grpc.UnaryUnaryMultiCallable[_workflow_service_pb2.ApplyWorkflowsRequest, _workflow_service_pb2.ApplyWorkflowsResponse]
     """Makes workflows be as their definitions say: creates those whose name is new, makes a new revision of those whose
     definition differs, and leaves the others as they are. All in one transaction: everything is checked first, and
@@ -114,6 +120,11 @@ class WorkflowServiceAsyncStub(WorkflowServiceStub):
     """Resumes a workflow: what waited starts now, or when its start delay is over, by priority and age as always; and
     executions that the pause of the workflow has paused go on. Those that somebody paused one by one, or that a breakpoint
     holds, stay PAUSED. A workflow that is not paused is returned as it is.
+    """
+    SetWorkflowBreakpoints: _aio.UnaryUnaryMultiCallable[_workflow_breakpoints_pb2.SetWorkflowBreakpointsRequest, _workflow_breakpoints_pb2.SetWorkflowBreakpointsResponse]  # type: ignore[assignment]
+    """Lets the next executions of a workflow be held at breakpoints: as many as are asked for, each of them once, whichever
+    server starts it, and those alone that bring no breakpoints of their own (`ExecuteRequest.breakpoints`). They show
+    them as `Execution.breakpoints`, and are held as by `SetBreakpoints`. Executions that exist stay as they are.
     """
     ApplyWorkflows: _aio.UnaryUnaryMultiCallable[_workflow_service_pb2.ApplyWorkflowsRequest, _workflow_service_pb2.ApplyWorkflowsResponse]  # type: ignore[assignment]
     """Makes workflows be as their definitions say: creates those whose name is new, makes a new revision of those whose
@@ -203,6 +214,17 @@ class WorkflowServiceServicer(metaclass=_abc_1.ABCMeta):
         """Resumes a workflow: what waited starts now, or when its start delay is over, by priority and age as always; and
         executions that the pause of the workflow has paused go on. Those that somebody paused one by one, or that a breakpoint
         holds, stay PAUSED. A workflow that is not paused is returned as it is.
+        """
+
+    @_abc_1.abstractmethod
+    def SetWorkflowBreakpoints(
+        self,
+        request: _workflow_breakpoints_pb2.SetWorkflowBreakpointsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_workflow_breakpoints_pb2.SetWorkflowBreakpointsResponse, _abc.Awaitable[_workflow_breakpoints_pb2.SetWorkflowBreakpointsResponse]]:
+        """Lets the next executions of a workflow be held at breakpoints: as many as are asked for, each of them once, whichever
+        server starts it, and those alone that bring no breakpoints of their own (`ExecuteRequest.breakpoints`). They show
+        them as `Execution.breakpoints`, and are held as by `SetBreakpoints`. Executions that exist stay as they are.
         """
 
     @_abc_1.abstractmethod

@@ -13,5 +13,6 @@ export * from "./step_test_pb.js";
 export * from "./task_pb.js";
 export * from "./task_service_pb.js";
 export * from "./worker_service_pb.js";
+export * from "./workflow_breakpoints_pb.js";
 export * from "./workflow_pb.js";
 export * from "./workflow_service_pb.js";
