@@ -175,7 +175,7 @@ class Creations:
         elif kept.cancelled():
             answer.cancel()
         elif error is not None:
-            answer.set_exception(error)
+            _fail(answer, error)
         else:
             answer.set_result(kept.result())
 
@@ -196,7 +196,7 @@ class Creations:
             raise RaceLostError("the breakpoints of the workflow were changed all the time; send it again")
         except BaseException as error:
             if not answer.done():
-                answer.set_exception(error if isinstance(error, Exception) else UnavailableError("it was not awaited"))
+                _fail(answer, error if isinstance(error, Exception) else UnavailableError("the server stops"))
             if not isinstance(error, Exception):
                 raise
 
@@ -216,3 +216,9 @@ def _holding(definition: Definition, accepted: Plan, pending: WorkflowBreakpoint
     held = planner.apply(definition, accepted.state, happenings.MessageCame(now, message))
     # Nothing is consumed by it: the message was never in an inbox.
     return Plan(held.state, accepted.events + held.events, accepted.steps + held.steps)
+
+
+def _fail(answer: asyncio.Future[Created], error: BaseException) -> None:
+    """Give an answer an error, which nobody may be there to read any more."""
+    answer.set_exception(error)
+    answer.exception()

@@ -20,7 +20,7 @@ from tests.simulation.folding import agrees, fold, opened
 from tests.simulation.forking import check_forks
 from tests.simulation.history import Call, Claim, Write
 from tests.simulation.link import HELD
-from tests.simulation.pausing import check_pauses
+from tests.simulation.pausing import check_halts, check_pauses
 from tests.simulation.retrying import check_retries
 from tests.simulation.runs import Runs
 from tests.simulation.signalling import check_signals
@@ -50,6 +50,7 @@ def check(world: World) -> list[str]:
         _cut_off,
         check_times,
         check_pauses,
+        check_halts,
         check_breakpoints,
         check_signals,
         check_retries,
@@ -64,7 +65,7 @@ def check(world: World) -> list[str]:
 def _acknowledged(world: World) -> Iterator[str]:
     rows = world.database.tables.executions
     for answer in world.history.answers:
-        has_one = answer.kind not in ("bulk", "stop bulk")
+        has_one = answer.kind not in ("bulk", "stop bulk", "halt")
         if answer.outcome == "ok" and has_one and answer.execution_id not in rows:
             yield f"I1: {answer.execution_id} was acknowledged at {answer.time:.3f} and does not exist"
 

@@ -90,7 +90,8 @@ class Database:
         if created.created:
             self.history.note(self.loop.time(), process, "created", execution.id)
             incarnation = execution.incarnation or UUID(int=0)
-            write = (execution.id, process.name, incarnation, execution.epoch, 0, tuple(new.events))
+            kept = new.held_back() if created.execution.held_back else new
+            write = (execution.id, process.name, incarnation, execution.epoch, 0, tuple(kept.events))
             self.history.writes.append(Write(*write, decided, self.loop.time(), CommitResult.COMMITTED, True))
         return created
 

@@ -104,6 +104,8 @@ class History:
     disturbances: list[tuple[str, float, float]] = field(default_factory=list)
     """Process, or "store", and from when to when it could not work."""
     pauses: list[tuple[str, float, float]] = field(default_factory=list)
+    halts: list[tuple[int, float, float]] = field(default_factory=list)
+    """Pauses of workflows, by the numbers of these: when each was answered, and its resume asked for."""
     """Process, and from when to when it stood still."""
     deaths: dict[str, float] = field(default_factory=dict)
     """When each process ended."""

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from persistence.bulks import Advanced, Bulk
 from persistence.errors import UnavailableError
-from persistence.model import Execution, ExecutionDetail, Posted, Scope
+from persistence.model import Execution, ExecutionDetail, Posted, Scope, Workflow
 from persistence.people import Acted
 from persistence.postgres.commit.committer import Committer
 from persistence.processes import News
@@ -281,6 +281,20 @@ class Link:
             sent = self._database.history.messages
             key = posted.execution.id, posted.message.id, posted.execution.run
             sent.setdefault(key, self._loop.time())
+
+    async def pause_workflow(self, *args: Any) -> Workflow:
+        """See WorkflowRepository."""
+        return await self._halt("pause_workflow", *args)
+
+    async def resume_workflow(self, *args: Any) -> Workflow:
+        """See WorkflowRepository."""
+        return await self._halt("resume_workflow", *args)
+
+    async def _halt(self, name: str, *args: Any) -> Workflow:
+        method = getattr(self._database.memory, name)
+        found: Workflow = await self.call(name, lambda: finished(method(*args)))
+        self.announce(News(None, has_work=True, has_mail=True))
+        return found
 
     async def reopen(self, scope: Scope, reopening: Reopening, request: Request | None = None) -> Reopened:
         """See ExecutionRepository."""

@@ -345,6 +345,20 @@ def _begun_anew(stack: ExitStack) -> None:
     before = _replace(stack, MemoryBulks, "take_bulks", take)
 
 
+@_mutant("M38", "a creation does not look at the pause of its workflow", "CA9")
+def _not_held_back(stack: ExitStack) -> None:
+    def create(self: journal.MemoryJournal, new: NewExecution) -> Created:
+        workflow = self._tables.workflows[new.execution.workflow_id]
+        pause, workflow.pause = workflow.pause, None
+        try:
+            created: Created = before(self, new)
+        finally:
+            workflow.pause = pause
+        return created
+
+    before = _replace(stack, journal.MemoryJournal, "_create", create)
+
+
 @_mutant("M19", "a message that is delivered again happens again", "I21")
 def _seen_twice(stack: ExitStack) -> None:
     _replace(stack, Inbox, "take", lambda self, messages: list(messages))

@@ -12,14 +12,14 @@ from uuid import UUID
 from persistence.bulks import Bulk, BulkAction, BulkState
 from persistence.errors import PersistenceError
 from persistence.listing import ExecutionFilter
-from persistence.model import Execution, ExecutionState, MessageKind, Scope
+from persistence.model import Execution, ExecutionState, MessageKind, Scope, Workflow
 from service.engine.bulk.bulks import Wanted
 from service.engine.forks import Forked, ForkRequest
 from service.engine.retries import Change, Retry
 from service.engine.violations import ValidationError
 from tests.simulation.clients import LOOK, OWNER, UNKNOWN, Clients
 from tests.simulation.history import Answer
-from tests.simulation.scenario import BulkSpec, ForkSpec, OrderSpec, RetrySpec
+from tests.simulation.scenario import BulkSpec, ForkSpec, HaltSpec, OrderSpec, RetrySpec
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -142,6 +142,28 @@ class Operators:
             for row in list(self._world.database.tables.executions.values()):
                 if row.execution.org == spec.org and row.execution.run > 1:
                     await self._until_end(row.execution.id, resumes=True)
+
+    async def halt(self, spec: HaltSpec) -> None:
+        """Pause a workflow for a while."""
+        await self._world.until(spec.time)
+        workflow = self._world.scenario.workflows[spec.workflow]
+        scope, name, request_id = Scope(workflow.org), workflow.document["name"], f"halt-{spec.workflow}"
+
+        def pause(replica: Any) -> Coroutine[Any, Any, Workflow]:
+            return replica.executions.pauses.pause(  # type: ignore[no-any-return]
+                scope, name, OWNER, "halt", request_id, pauses_running=spec.pauses_running
+            )
+
+        def resume(replica: Any) -> Coroutine[Any, Any, Workflow]:
+            return replica.executions.pauses.resume(  # type: ignore[no-any-return]
+                scope, name, OWNER, "over", f"{request_id}-over"
+            )
+
+        await self._ask(Answer("halt", -1, 0.0, ""), pause)
+        told = self._world.loop.time()
+        await asyncio.sleep(spec.span)
+        self._world.history.halts.append((spec.workflow, told, self._world.loop.time()))
+        await self._ask(Answer("halt", -1, 0.0, ""), resume)
 
     async def _until(self, is_so: Callable[[], bool]) -> None:
         for _ in itertools.count():

@@ -33,6 +33,18 @@ def check_pauses(world: World) -> Iterator[str]:
         yield from (f"CA5: {problem} ({execution_id})" for problem in problems)
 
 
+def check_halts(world: World) -> Iterator[str]:
+    """Give what was created while its workflow was paused, and started before the resume."""
+    created = {write.execution_id: write.committed for write in world.history.writes if write.base_seq == 0}
+    for number, begin, end in world.history.halts:
+        for write in world.history.writes:
+            row = world.database.tables.executions.get(write.execution_id)
+            is_of_it = row is not None and row.execution.workflow_id.int == number + 1
+            is_within = begin <= created.get(write.execution_id, 0.0) and write.committed < end
+            if is_of_it and is_within and any(event.kind == "started" for event in write.events):
+                yield f"CA9: {write.execution_id} started while its workflow was paused"
+
+
 def _begun(messages: list[ExecutionEvent]) -> Iterator[str]:
     is_paused = False
     for message in messages:

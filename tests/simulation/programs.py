@@ -11,6 +11,7 @@ from tests.simulation.scenario import (
     BulkSpec,
     Fault,
     ForkSpec,
+    HaltSpec,
     OrderSpec,
     Request,
     RetrySpec,
@@ -64,6 +65,7 @@ def scenario(seed: int) -> Scenario:
         unknown_timeout=answers.choice((2.0, 2.0, 60.0)),
         max_running=random.choice((2_000, 2_000, 2)),
         bulks=_bulks(Random(f"scenario {seed} bulks"), workflows),
+        halts=_halts(Random(f"scenario {seed} halts"), len(workflows)),
     )
 
 
@@ -145,6 +147,16 @@ def _bulks(random: Random, workflows: list[Spec]) -> list[BulkSpec]:
         limit, rate, stopped = random.choice((0, 0, 2)), random.choice((0, 0, 1)), random.choice((None,) * 3 + (0.2,))
         bulks.append(BulkSpec(round(time, 3), org, action, limit, rate, stopped))
     return bulks
+
+
+def _halts(random: Random, workflows: int) -> list[HaltSpec]:
+    """Return which workflows somebody pauses."""
+    paused = [number for number in range(workflows) if random.random() < 0.4]
+    spans = (0.0, 0.5, 3.0, 6.0)
+    return [
+        HaltSpec(round(random.uniform(0.0, 0.7 * SPAN), 3), each, random.choice(spans), random.random() < 0.5)
+        for each in paused
+    ]
 
 
 def _faults(random: Random, replicas: int, ttl: float) -> list[Fault]:

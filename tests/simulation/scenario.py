@@ -60,6 +60,15 @@ class BulkSpec(msgspec.Struct, frozen=True):
     stopped_after: float | None = None
 
 
+class HaltSpec(msgspec.Struct, frozen=True):
+    """A pause of a whole workflow at a time, for so many seconds; perhaps also of what runs of it."""
+
+    time: float
+    workflow: int
+    span: float
+    pauses_running: bool = False
+
+
 class OrderSpec(msgspec.Struct, frozen=True):
     """An execution that somebody wants, and what they do with it."""
 
@@ -115,12 +124,14 @@ class Scenario(msgspec.Struct, frozen=True):
     park_after: float = 2.0
     max_running: int = 2_000
     bulks: list[BulkSpec] = []
+    halts: list[HaltSpec] = []
 
     @property
     def healed_at(self) -> float:
         """When the last fault is over."""
         ends = [fault.time + fault.duration for fault in self.faults]
         begun = [*(request.time for request in self.requests), *(bulk.time for bulk in self.bulks)]
+        ends += [halt.time + halt.span for halt in self.halts]
         return max([*ends, *begun], default=0.0)
 
     def save(self, path: Path) -> None:

@@ -115,6 +115,7 @@ class World:
                 tasks.append(self._spawn(self.operators.fork(number, fork, place), "fork"))
         for place, bulk in enumerate(self.scenario.bulks):
             tasks.append(self._spawn(self.operators.act(bulk, place), "bulk"))
+        tasks += [self._spawn(self.operators.halt(halt), "halt") for halt in self.scenario.halts]
         faults = [self._spawn(self._inflict(fault), "fault") for fault in self.scenario.faults]
         await asyncio.gather(*faults)
         await self.until(self.scenario.healed_at)
