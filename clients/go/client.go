@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	flowkeepv1 "flowkeep.dev/go/v1"
 )
