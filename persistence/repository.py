@@ -287,9 +287,9 @@ class ExecutionRepository(Protocol):
         """Let an execution go on after its end, as Reopening says, and return the row after it.
 
         Of several calls for one end the first in the order of commits wins; ExecutionStateError for all others, and
-        wherever else it does not stand at that end. Messages that it was sent before are gone. Its epoch rises, and no
-        death of an earlier run counts. Raises ExecutionNotFoundError, and WorkflowNotFoundError when the workflow is
-        deleted; of the `request` holds what `request_cancel` says.
+        wherever else it does not stand at that end. Messages that it was sent before and has not seen are gone, but for
+        signals. Its epoch rises, and no death of an earlier run counts. Raises ExecutionNotFoundError, and
+        WorkflowNotFoundError when the workflow is deleted; of the `request` holds what `request_cancel` says.
         """
         ...
 

@@ -190,7 +190,7 @@ class MemoryExecutions:
         edit = reopening.edit and replace(reopening.edit, value=copied(reopening.edit.value))
         row.execution, row.result, row.edit = after, None, edit
         row.events.append(reopening.event)
-        tables.messages.pop((before.org, before.id), None)
+        tables.leave_signals(before.org, before.id)
         if (pause := workflow.pause) is not None:
             message_id = uuid5(pause.id, f"{reopening.run} {before.id}")
             send(tables, row, Message(message_id, MessageKind.PAUSE, tables.now(), pause.by, body_for_retried(pause)))

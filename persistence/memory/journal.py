@@ -160,7 +160,7 @@ class MemoryJournal:
         closing = Closing(state, seq, now, min(before.progress, 99), _closed(before.counts, row.steps))
         failure, event = end(closing)
         row.events.append(event)
-        self._tables.messages.pop((before.org, before.id), None)
+        self._tables.leave_signals(before.org, before.id)
         people.cancel(self._tables, before.id, now)
         row.execution = replace(
             before,

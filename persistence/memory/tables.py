@@ -25,6 +25,7 @@ from persistence.model import (
     ExecutionDetail,
     Json,
     Message,
+    MessageKind,
     Outcome,
     Scope,
     Step,
@@ -231,6 +232,12 @@ class Tables:
         """Keep a message unless one with its id is unseen; returns whether it was."""
         kept = self.messages.setdefault((org, execution_id), {})
         return kept.setdefault(message.id, message) is message
+
+    def leave_signals(self, org: str, execution_id: UUID) -> None:
+        """Remove the messages of an execution but for signals."""
+        kept = self.messages.pop((org, execution_id), {})
+        if signals := {key: message for key, message in kept.items() if message.kind == MessageKind.SIGNAL}:
+            self.messages[org, execution_id] = signals
 
     def known(self, org: str, request: Request | None) -> KeptRequest | None:
         """Return the first use of a request. Raises RequestIdReusedError when that was another one."""

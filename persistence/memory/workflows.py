@@ -22,7 +22,7 @@ from persistence.memory import invariants, people
 from persistence.memory.executions import ask_to_cancel
 from persistence.memory.json import copied, same
 from persistence.memory.tables import ExecutionRow, Tables, WorkflowRow
-from persistence.model import Applied, Outcome, Scope, Workflow
+from persistence.model import Applied, ExecutionState, Outcome, Scope, Workflow
 from persistence.requests import REMEMBERED, Request
 
 
@@ -147,8 +147,12 @@ class MemoryWorkflows:
             del tables.executions[execution_id]
             people.remove(tables, execution_id)
         open_ones = {(row.execution.org, row.execution.id) for row in tables.executions.values() if _is_open(row)}
-        for key in tables.messages.keys() - open_ones:
-            del tables.messages[key]
+        for org, execution_id in tables.messages.keys() - open_ones:
+            row = tables.executions.get(execution_id)
+            if row is None or row.execution.state is ExecutionState.COMPLETED:
+                del tables.messages[org, execution_id]
+            else:
+                tables.leave_signals(org, execution_id)  # a retry may find them still
         for workflow_id in deleted - {row.execution.workflow_id for row in tables.executions.values()}:
             del tables.workflows[workflow_id]
         return len(reaped)

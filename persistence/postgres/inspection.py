@@ -12,7 +12,9 @@ from persistence.errors import UnavailableError
 OLDEST_VERSION = 15
 
 _MESSAGES = """
-select count(*), coalesce(extract(epoch from clock_timestamp() - min(create_time)), 0)::float8 from messages"""
+select count(*), coalesce(extract(epoch from clock_timestamp() - min(m.create_time)), 0)::float8 from messages m
+where not exists (select from executions e
+                  where e.org_id = m.org_id and e.id = m.execution_id and e.end_time is not null)"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,11 +137,12 @@ SELECT m.* FROM unnest($1::text[], $2::uuid[]) AS u(org_id, id), LATERAL (
     SELECT m.execution_id, {_MESSAGE} FROM messages m
     WHERE m.org_id = u.org_id AND m.execution_id = u.id ORDER BY m.create_time, m.id OFFSET 0) m"""  # noqa: S608
 
-# What was sent to what has ended, or never was.
+# What was sent to what has ended, or never was; but for signals that a retry may find still.
 _DEAD_LETTERS = """
 SELECT m.org_id, m.execution_id, m.id FROM messages m
 WHERE NOT EXISTS (SELECT FROM executions e
-                  WHERE e.org_id = m.org_id AND e.id = m.execution_id AND e.end_time IS NULL)
+                  WHERE e.org_id = m.org_id AND e.id = m.execution_id
+                    AND (e.end_time IS NULL OR (m.kind = 'SIGNAL' AND e.state <> 'COMPLETED')))
 LIMIT $1 FOR UPDATE OF m SKIP LOCKED"""
 REMOVE_DEAD_LETTERS = f"""
 WITH dead AS MATERIALIZED ({_DEAD_LETTERS})

@@ -26,7 +26,8 @@ SELECT w.name, w.pause FROM workflows w JOIN executions e ON w.org_id = e.org_id
 WHERE {_IN_SCOPE} AND w.delete_time IS NULL FOR KEY SHARE OF w"""  # noqa: S608 - our own condition
 _LOCK = f"""
 SELECT {selected(EXECUTION_COLUMNS, "e.")} FROM executions e WHERE {_IN_SCOPE} FOR NO KEY UPDATE"""  # noqa: S608
-_CLEAR_INBOX = "DELETE FROM messages WHERE org_id = $1 AND execution_id = $2"
+# What its end had passed: a signal that was kept is there for the run that follows.
+_CLEAR_INBOX = "DELETE FROM messages WHERE org_id = $1 AND execution_id = $2 AND kind <> 'SIGNAL'"
 _REOPEN = f"""
 UPDATE executions e SET state = 'RUNNING', run = $3, last_seq = $4, reopened_seq = $4, start_time = $5,
     deadline_time = $6, bytes = $7, end_time = NULL, failure = NULL, ending = NULL, pause = NULL, result = NULL,

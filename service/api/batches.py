@@ -20,7 +20,7 @@ from service.api.paging import LARGEST_PAGE_BYTES
 from service.api.requests import Judge, check_read
 from service.engine.requests import StartRequest
 from service.engine.slices import Slicing
-from service.engine.violations import ValidationError, Violation, below
+from service.engine.violations import ValidationError, below
 from service.wire import varint
 
 log = structlog.get_logger(__name__)
@@ -101,7 +101,7 @@ def _started(created: Created, *, is_brief: bool) -> bytes:
 def _refused(error: Exception, index: int, *, is_brief: bool) -> tuple[bytes, str]:
     if isinstance(error, ValidationError):
         place = f"requests[{index}]"
-        error = ValidationError([Violation(below(place, each.field), each.description) for each in error.violations])
+        error = ValidationError([each.under(below(place, each.field)) for each in error.violations])
     refusal = told(error, METHOD)
     reason = ErrorReason.Name(refusal.reason).removeprefix("ERROR_REASON_")
     result = _Result(error=brief_status(refusal) if is_brief else status(refusal))

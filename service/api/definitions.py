@@ -52,7 +52,7 @@ def documents(messages: Iterable[WorkflowDefinition]) -> Work[list[dict[str, Any
         try:
             made.append((yield from document(message)))
         except ValidationError as error:
-            found += (Violation(f"definitions[{index}].{each.field}", each.description) for each in error.violations)
+            found += (each.under(f"definitions[{index}].{each.field}") for each in error.violations)
     if found:
         raise ValidationError(found)
     return made

@@ -22,10 +22,9 @@ from service.api.claims import READ_WORKFLOWS, UnauthenticatedError
 from service.api.identity import current_identity
 from service.api.keys import KeysUnavailableError
 from service.engine.creations import RaceLostError
-from service.engine.debugging import StepNotHeldError
+from service.engine.editing import StepNotHeldError, UnfitStepError
 from service.engine.forks import ForkNotFittingError, ForkTooLargeError
 from service.engine.history import MOST_HISTORY, HistoryTooLargeError
-from service.engine.retries import StepNotRetriedError
 from service.engine.signalling import CorrelationAmbiguousError, CorrelationNotFoundError
 from service.engine.steps import StepNotFoundError
 from service.engine.trials import StepNotTestedError
@@ -84,6 +83,8 @@ def refusal_of(error: BaseException) -> Refusal | None:
         case RefusedError():
             return error.refusal
         case ValidationError():
+            if _sees_definitions():
+                error = ValidationError(violation.told for violation in error.violations)
             return Refusal(
                 code.INVALID_ARGUMENT, reason.ERROR_REASON_INVALID_FIELDS, _summary(error), violations=error.violations
             )
@@ -113,15 +114,14 @@ def refusal_of(error: BaseException) -> Refusal | None:
         case StepNotFoundError():
             metadata = {"execution_id": str(error.execution_id), "path": error.path}
             return Refusal(code.NOT_FOUND, reason.ERROR_REASON_STEP_NOT_FOUND, text, metadata)
-        case StepNotRetriedError():
+        case UnfitStepError():
             metadata = {"execution_id": str(error.execution_id), "path": error.path, "state": error.state}
-            return Refusal(code.FAILED_PRECONDITION, reason.ERROR_REASON_STEP_NOT_RETRIED, text, metadata)
+            is_held = isinstance(error, StepNotHeldError)
+            why = reason.ERROR_REASON_STEP_NOT_HELD if is_held else reason.ERROR_REASON_STEP_NOT_RETRIED
+            return Refusal(code.FAILED_PRECONDITION, why, text, metadata)
         case ForkNotFittingError():
             metadata = {"execution_id": str(error.execution_id), "checks": str(len(error.checks))}
             return Refusal(code.FAILED_PRECONDITION, reason.ERROR_REASON_FORK_NOT_FITTING, text, metadata)
-        case StepNotHeldError():
-            metadata = {"execution_id": str(error.execution_id), "path": error.path, "state": error.state}
-            return Refusal(code.FAILED_PRECONDITION, reason.ERROR_REASON_STEP_NOT_HELD, text, metadata)
         case ForkTooLargeError():
             metadata = {"execution_id": str(error.execution_id), "steps": str(error.steps), "bytes": str(error.size)}
             return Refusal(code.FAILED_PRECONDITION, reason.ERROR_REASON_FORK_TOO_LARGE, text, metadata)
@@ -177,7 +177,7 @@ def refusal_of(error: BaseException) -> Refusal | None:
             return Refusal(code.OUT_OF_RANGE, reason.ERROR_REASON_CURSOR_EXPIRED, text, metadata)
         case store.UnreadableError():
             metadata = {"workflow": error.workflow, "revision": str(error.revision)}
-            if not ((caller := current_identity.get(None)) and caller.may(READ_WORKFLOWS)):
+            if not _sees_definitions():
                 text = text.removesuffix(f": {error.why}")  # it repeats what stands in the definition
             return Refusal(code.DATA_LOSS, reason.ERROR_REASON_UNREADABLE_RECORD, text, metadata)
         case store.QueueFullError():
@@ -219,6 +219,11 @@ def refusal_of(error: BaseException) -> Refusal | None:
                 code.UNAVAILABLE, reason.ERROR_REASON_SHUTTING_DOWN, "the server is shutting down", retry_after=0.5
             )
     return None
+
+
+def _sees_definitions() -> bool:
+    caller = current_identity.get(None)
+    return caller is not None and caller.may(READ_WORKFLOWS)
 
 
 def told(error: Exception, method: str) -> Refusal:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_FULL
+from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_FULL, Breakpoint
 from flowkeep.v1.execution_service_pb2 import (
     EditVariablesRequest,
     ExecuteRequest,
     ForkExecutionRequest,
     RetryRequest,
+    SetBreakpointsRequest,
     SignalWithStartRequest,
 )
 from flowkeep.v1.step_test_pb2 import TestStepRequest
 from flowkeep.v1.workflow_breakpoints_pb2 import SetWorkflowBreakpointsRequest
 from flowkeep.v1.workflow_service_pb2 import PauseWorkflowRequest
 
-READ_EXECUTIONS, SIGNAL, WRITE_WORKFLOWS = "executions.read", "executions.signal", "workflows.write"
+READ_EXECUTIONS, SIGNAL = "executions.read", "executions.signal"
+READ_WORKFLOWS, WRITE_WORKFLOWS = "workflows.read", "workflows.write"
 CONTROL_EXECUTIONS = "executions.control"
 
 READ_TASKS = "tasks.read"
@@ -25,16 +27,16 @@ READ_TASKS = "tasks.read"
 
 PERMISSIONS: Mapping[str, str] = {
     "/flowkeep.v1.WorkflowService/CreateWorkflow": WRITE_WORKFLOWS,
-    "/flowkeep.v1.WorkflowService/GetWorkflow": "workflows.read",
-    "/flowkeep.v1.WorkflowService/ListWorkflows": "workflows.read",
+    "/flowkeep.v1.WorkflowService/GetWorkflow": READ_WORKFLOWS,
+    "/flowkeep.v1.WorkflowService/ListWorkflows": READ_WORKFLOWS,
     "/flowkeep.v1.WorkflowService/UpdateWorkflow": WRITE_WORKFLOWS,
     "/flowkeep.v1.WorkflowService/DeleteWorkflow": WRITE_WORKFLOWS,
     "/flowkeep.v1.WorkflowService/ApplyWorkflows": WRITE_WORKFLOWS,
     "/flowkeep.v1.WorkflowService/PauseWorkflow": WRITE_WORKFLOWS,
     "/flowkeep.v1.WorkflowService/ResumeWorkflow": WRITE_WORKFLOWS,
     "/flowkeep.v1.WorkflowService/SetWorkflowBreakpoints": CONTROL_EXECUTIONS,
-    "/flowkeep.v1.WorkflowService/ValidateWorkflow": "workflows.read",
-    "/flowkeep.v1.WorkflowService/ListHandlers": "workflows.read",
+    "/flowkeep.v1.WorkflowService/ValidateWorkflow": READ_WORKFLOWS,
+    "/flowkeep.v1.WorkflowService/ListHandlers": READ_WORKFLOWS,
     "/flowkeep.v1.ExecutionService/Execute": "executions.execute",
     "/flowkeep.v1.ExecutionService/BatchExecute": "executions.execute",
     "/flowkeep.v1.ExecutionService/GetExecution": READ_EXECUTIONS,
@@ -82,6 +84,8 @@ PERMISSIONS: Mapping[str, str] = {
 
 def also_needed(request: Any) -> Iterator[str]:
     """Yield the permissions that a request needs beside that of its RPC, for what it asks for."""
+    if any(point.condition for point in _breakpoints(request)):
+        yield READ_WORKFLOWS  # a condition sees what the step is called with: whether it holds would tell of that
     match request:
         case ExecuteRequest() if request.view == EXECUTION_VIEW_FULL:
             yield READ_EXECUTIONS  # its answer is what GetExecution shows
@@ -103,3 +107,12 @@ def also_needed(request: Any) -> Iterator[str]:
             yield WRITE_WORKFLOWS
         case RetryRequest() if request.HasField("skip"):
             yield WRITE_WORKFLOWS
+
+
+def _breakpoints(request: Any) -> Iterable[Breakpoint]:
+    match request:
+        case ExecuteRequest() | SetBreakpointsRequest() | SetWorkflowBreakpointsRequest():
+            return request.breakpoints
+        case SignalWithStartRequest():
+            return request.start.breakpoints
+    return ()

@@ -125,7 +125,7 @@ def _around(step: StepMessage, outputs: Iterable[str]) -> WorkflowDefinition:
 
 def _of_step(violation: Violation, last: int) -> Violation:
     """Return a violation of a definition as one of its last step, of which it was made."""
-    return Violation(violation.field.replace(f"steps[{last}]", "step", 1) or "step", violation.description)
+    return violation.under(violation.field.replace(f"steps[{last}]", "step", 1) or "step")
 
 
 async def _response(tried: Tried, sight: Sight) -> bytes:

@@ -16,6 +16,7 @@ from persistence.requests import Method
 from service.engine import paths
 from service.engine.control import Control
 from service.engine.definition import Call, Definition, Repeat, StepSpec
+from service.engine.editing import NO_HANDLER, StepNotHeldError, judge_input
 from service.engine.expressions import ExpressionError, compile_condition
 from service.engine.handlers.registry import Registry
 from service.engine.payload import check, normalising, size
@@ -23,10 +24,9 @@ from service.engine.planning.breakpoint_rules import EVERY, PARAMS
 from service.engine.planning.draft import EVENT_BYTES
 from service.engine.planning.state import gathering_variables
 from service.engine.requests import asked
-from service.engine.retries import MOVED_SECRETS
 from service.engine.slices import Work, in_slices
 from service.engine.steps import Steps
-from service.engine.violations import ValidationError, Violation, below
+from service.engine.violations import ValidationError, Violation
 from service.engine.workflows import Workflows
 
 _COMPILED = 8_000
@@ -36,16 +36,6 @@ _OF_ITEM = re.compile(r"(?:[^\[\].]+\[(?:0|[1-9]\d*)\]\.)+[^\[\].]+")
 
 _SHOWN = 5
 """Steps or variables of a definition that a refusal names at most."""
-
-
-class StepNotHeldError(Exception):
-    """No breakpoint holds the step, or nothing is known of what it would be called with."""
-
-    def __init__(self, execution_id: UUID, path: str, state: str, wanted: str) -> None:
-        super().__init__(f"step {path} of execution {execution_id} {wanted}")
-        self.execution_id = execution_id
-        self.path = path
-        self.state = state
 
 
 class Debugging:
@@ -76,8 +66,8 @@ class Debugging:
         """Let an execution go on as far as `halt` says, and return it. Raises what `set_breakpoints` does."""
         if path := halt.get("run_to"):
             execution = await self._repository.get_execution(scope, execution_id)
-            if wrong := list(wrong_path(await self._workflows.of(execution), path)):
-                raise ValidationError([Violation("run_to", each) for each in wrong])
+            if wrong := list(wrong_path(await self._workflows.of(execution), path, "run_to")):
+                raise ValidationError(wrong)
         body = {"reason": reason, **halt}
         return await self._control.ask(scope, execution_id, MessageKind.RESUME, by, body, request_id)
 
@@ -112,12 +102,8 @@ class Debugging:
             raise ExecutionFinishedError(execution_id, execution.state)
         if wanted := _unfit(spec, step):
             raise StepNotHeldError(execution_id, path, step.state.value, wanted)
-        handler = self._registry.get(spec.handler, scope.org)
-        secrets = spec.action.params.secrets if isinstance(spec.action, Call) else {}
-        if secrets and not moves_secrets:
-            raise ValidationError([Violation("input", MOVED_SECRETS)])
-        if handler is not None and (problems := handler.validate(given, secrets.keys())):
-            raise ValidationError([Violation(below("input", where), message) for where, message in problems])
+        assert isinstance(spec.action, Call)  # noqa: S101 - else it would be unfit
+        judge_input(self._registry, scope.org, spec.action, given, "input", moves_secrets=moves_secrets)
         if wrong := _beyond(execution, page.definition, given):
             raise ValidationError([Violation("input", wrong)])
         body["pause_seq"] = execution.pause.seq if execution.pause is not None else 0
@@ -133,13 +119,10 @@ class Debugging:
         given: Mapping[str, Any],
         by: str,
         request_id: str,
-        *,
-        sees_definition: bool,
     ) -> Execution:
         """Set variables of an execution that is paused, and return it after that.
 
-        What is wrong names variables of the definition only for who may see that: `sees_definition`. Raises
-        ValidationError, and what `Control.ask` raises.
+        Raises ValidationError, and what `Control.ask` raises.
         """
         given = await in_slices(normalising(dict(given), "vars"))
         body: dict[str, Any] = {"vars": given}
@@ -156,10 +139,9 @@ class Debugging:
         before = await in_slices(gathering_variables(detail))
         known = sorted({*definition.variables, *before})
         if unknown := [name for name in given if name not in known]:
-            some = f": it has {_some(known)}" if sees_definition and known else ""
-            raise ValidationError(
-                [Violation(f"vars.{name}", f"is no variable of the workflow{some}") for name in unknown]
-            )
+            some = f": it has {_some(known) or 'none'}"
+            wrong = "is no variable of the workflow"
+            raise ValidationError([Violation(f"vars.{name}", wrong, some) for name in unknown])
         if found := check({**before, **given}, "vars"):
             raise ValidationError(found)
         if wrong := _beyond(execution, definition, given):
@@ -185,7 +167,7 @@ def _unfit(spec: StepSpec, step: Step) -> str:
     if not step.waits_for(WaitKind.BREAKPOINT):
         return "is not held by a breakpoint"
     if not isinstance(spec.action, Call):
-        return "has no handler that could be called with another input"
+        return NO_HANDLER
     return "" if step.is_fixed else "has parameters that cannot be had, because of which it will fail"
 
 
@@ -193,7 +175,7 @@ def check_points(definition: Definition, points: Sequence[Breakpoint]) -> Work[N
     """Raises ValidationError for steps that the definition does not have, and for conditions that cannot be."""
     found: list[Violation] = []
     for index, point in enumerate(points):
-        found += [Violation(f"breakpoints[{index}].path", wrong) for wrong in wrong_path(definition, point.path)]
+        found += wrong_path(definition, point.path, f"breakpoints[{index}].path")
         if point.condition:
             try:
                 compile_condition(point.condition, frozenset({PARAMS}))
@@ -204,12 +186,13 @@ def check_points(definition: Definition, points: Sequence[Breakpoint]) -> Work[N
         raise ValidationError(found)
 
 
-def wrong_path(definition: Definition, path: str) -> Iterator[str]:
+def wrong_path(definition: Definition, path: str, field: str) -> Iterator[Violation]:
     """Yield what is wrong with where an execution is to be held."""
     if path == EVERY:
         return
     spec = definition.places.get(paths.place(path))
     if spec is None or ("[" in path and not _OF_ITEM.fullmatch(path)):
-        yield f"{path!r} is no step of the workflow: {_some(list(definition.places))}"
+        some = _some(list(definition.places))
+        yield Violation(field, f"{path!r} is no step of the workflow", f": {some}")
     elif isinstance(spec.action, Repeat):
-        yield f"runs other steps, and is not held itself: name one of them, such as {path}.…"
+        yield Violation(field, f"runs other steps, and is not held itself: name one of them, such as {path}.…")

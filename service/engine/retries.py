@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass
 from dataclasses import replace as replaced
 from functools import partial
@@ -12,12 +13,13 @@ from uuid import UUID
 from msgspec.structs import replace
 
 from persistence import failpoints
-from persistence.errors import ExecutionStateError, PersistenceError
-from persistence.model import RETRIABLE_STATES, Edit, Execution, ExecutionDetail, Posted, Scope
+from persistence.errors import ExecutionStateError
+from persistence.model import RETRIABLE_STATES, Edit, Execution, ExecutionDetail, ExecutionState, Posted, Scope
 from persistence.repository import Repository
 from persistence.requests import Method, Request
 from persistence.transition import Reopening
 from service.engine.definition import Call, Definition
+from service.engine.editing import NO_HANDLER, StepNotRetriedError, judge_input
 from service.engine.payload import normalising
 from service.engine.planning import happenings
 from service.engine.planning.restoring import restoring
@@ -28,25 +30,10 @@ from service.engine.running.runner import Runner
 from service.engine.running.soundness import contradicting
 from service.engine.slices import in_slices
 from service.engine.steps import StepNotFoundError
-from service.engine.violations import ValidationError, Violation, below
 from service.engine.workflows import Workflows
 
 NAMED = 10
 """Steps that a refusal names at most of those that run again."""
-
-
-MOVED_SECRETS = "is of a step that is called with secrets: to change it takes the permission workflows.write, too"
-"""What is wrong with an edit by which somebody could send them elsewhere."""
-
-
-class StepNotRetriedError(PersistenceError):
-    """The step cannot be edited or skipped, since it does not run again; or its input, since no handler runs it."""
-
-    def __init__(self, execution_id: UUID, path: str, state: str, wanted: str) -> None:
-        super().__init__(f"step {path} of execution {execution_id} {wanted}")
-        self.execution_id = execution_id
-        self.path = path
-        self.state = state
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +58,15 @@ class Change:
 class Retry:
     """What is asked: why, how many seconds the new run may take, if not as many as the first, and what differs.
 
-    `bulk_id` is the operation in bulk that asks, empty for a call.
+    `bulk_id` is the operation in bulk that asks, empty for a call; it asks for executions in one of these `states`, any
+    where there are none.
     """
 
     reason: str = ""
     timeout: float | None = None
     change: Change | None = None
     bulk_id: str = ""
+    states: Collection[ExecutionState] = ()
 
 
 class Retries:
@@ -119,6 +108,8 @@ class Retries:
         if before.state not in RETRIABLE_STATES:
             wanted = "only what has ended FAILED, TIMED_OUT or CANCELLED can be retried"
             raise ExecutionStateError(before.id, before.state, wanted)
+        if retry.states and before.state not in retry.states:  # from here on, another end is told by its seq
+            raise ExecutionStateError(before.id, before.state, "it no longer is what the operation asked for")
         definition = await self._workflows.of(before)
         state = await in_slices(restoring(definition, detail, ""))
         now = self._runner.now()
@@ -157,19 +148,10 @@ class Retries:
             raise refused(step.state.value if step is not None else "PENDING", wanted)
         if not change.is_skip:
             if not isinstance(spec.action, Call):
-                raise refused(earlier.state.value, "has no handler that could be called with another input")
-            self._check(execution.org, spec.action, change)
+                raise refused(earlier.state.value, NO_HANDLER)
+            registry, moves_secrets = self._runner.context.registry, change.moves_secrets
+            judge_input(registry, execution.org, spec.action, change.value, change.field, moves_secrets=moves_secrets)
         return Edit(change.path, earlier.iteration + 1, change.value, change.is_skip)
-
-    def _check(self, org: str, action: Call, change: Change) -> None:
-        """Judge an edited input by the schema of the handler; where that is not here, the attempt does so."""
-        if action.params.secrets and not change.moves_secrets:
-            raise ValidationError([Violation(change.field, MOVED_SECRETS)])
-        handler = self._runner.context.registry.get(action.handler, org)
-        if handler is None:
-            return
-        if problems := handler.validate(change.value, action.params.secrets.keys()):
-            raise ValidationError([Violation(below(change.field, path), message) for path, message in problems])
 
     async def _reopen(self, scope: Scope, planned: Reopening, request: Request | None) -> Execution:
         await failpoints.reach("retry.before_commit")

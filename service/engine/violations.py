@@ -4,15 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One thing that is wrong: `field` is the path of it (`input.items[3].name`), empty for the whole."""
+    """One thing that is wrong: `field` is the path of it (`input.items[3].name`), empty for the whole.
+
+    `of_definition` goes on with the description for those alone who may read the definition, which it repeats.
+    """
 
     field: str
     description: str
+    of_definition: str = ""
+
+    @property
+    def told(self) -> Violation:
+        """As it is told to those who may read the definition."""
+        return Violation(self.field, self.description + self.of_definition)
+
+    def under(self, field: str) -> Violation:
+        """Return it as one of a field."""
+        return replace(self, field=field)
 
     def __str__(self) -> str:
         return f"{self.field}: {self.description}" if self.field else self.description
@@ -46,4 +59,4 @@ def violations_under(path: str) -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
-        raise ValidationError([Violation(below(path, v.field), v.description) for v in error.violations]) from None
+        raise ValidationError([each.under(below(path, each.field)) for each in error.violations]) from None

@@ -175,7 +175,7 @@ class Workflows:
             try:
                 definitions.append(await self._parse(org, document))
             except ValidationError as error:
-                found += (Violation(below(place, each.field), each.description) for each in error.violations)
+                found += (each.under(below(place, each.field)) for each in error.violations)
         if found:
             raise ValidationError(found)
         return definitions

@@ -107,6 +107,18 @@ async def test_one_that_comes_before_the_start_waits_for_the_step(client: flowke
     assert {key: each["payload"] for key, each in found["signals"].items()} == {"a": {"n": 1}, "b": {"n": 2}}
 
 
+async def test_what_no_step_has_taken_is_there_after_a_retry(client: flowkeep.Client, stage: Stage) -> None:
+    name = await made(client, step("first", "gate"), listen())
+    execution_id = (await client.execute(name)).execution_id
+    await stage.called("first")
+    sent = await client.signal(execution_id, "go", {"n": 1})
+    await client.cancel(execution_id)
+    assert (await ended(client, execution_id)).state == flowkeep.Execution.STATE_CANCELLED
+    stage.open("gate")
+    await client.retry(execution_id)
+    assert (await output(client, execution_id))["signal_id"] == sent.signal_id
+
+
 async def test_what_came_early_and_does_not_fit_fails_the_step(client: flowkeep.Client, stage: Stage) -> None:
     name = await made(client, step("first", "gate"), listen(schema={"required": ["n"]}))
     execution_id = (await client.execute(name)).execution_id

@@ -14,7 +14,7 @@ from flowkeep.v1 import execution_service_pb2 as executions_pb2
 from flowkeep.v1 import step_test_pb2
 from flowkeep.v1 import workflow_service_pb2 as workflows_pb2
 from flowkeep.v1.comparison_pb2 import CompareExecutionsRequest
-from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_FULL, STEP_VIEW_FULL
+from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_FULL, STEP_VIEW_FULL, Breakpoint
 from flowkeep.v1.explanation_pb2 import ExplainExecutionRequest, ExplainQueueRequest
 from service.api.claims import KNOWN_PERMISSIONS, READ_WORKFLOWS
 from service.api.permissions import READ_EXECUTIONS, WRITE_WORKFLOWS
@@ -204,3 +204,29 @@ async def test_who_may_not_write_workflows_gives_no_values_by_hand(guarded: Serv
     for call, request in calls:
         error = await refusal(call(request, metadata=metadata(WRITE_WORKFLOWS)))
         assert (error.code.name, error.metadata) == ("PERMISSION_DENIED", {"permission": WRITE_WORKFLOWS}), request
+
+
+async def test_breakpoints_tell_nothing_of_the_definition_to_those_who_may_not_read_it(guarded: Served) -> None:
+    pb, call = executions_pb2, guarded.executions
+    running = (await call.Execute(pb.ExecuteRequest(workflow="waiting"), metadata=MAY_NOT)).execution.execution_id
+    absent, told = Breakpoint(path="absent"), list[str]()
+    for sent in (MAY_NOT, MAY_READ):
+        for refused in (
+            call.SetBreakpoints(pb.SetBreakpointsRequest(execution_id=running, breakpoints=[absent]), metadata=sent),
+            call.Execute(pb.ExecuteRequest(workflow="waiting", breakpoints=[absent]), metadata=sent),
+            call.Resume(pb.ResumeRequest(execution_id=running, run_to="absent"), metadata=sent),
+        ):
+            told.append(str(await refusal(refused)))
+    assert ["choose" in each for each in told] == [False] * 3 + [True] * 3
+    start = pb.ExecuteRequest(
+        workflow="waiting", correlation_id="A", breakpoints=[Breakpoint(path="*", condition="true")]
+    )
+    for refused in (
+        call.SetBreakpoints(
+            pb.SetBreakpointsRequest(execution_id=running, breakpoints=start.breakpoints), metadata=MAY_NOT
+        ),
+        call.Execute(start, metadata=MAY_NOT),
+        call.SignalWithStart(pb.SignalWithStartRequest(start=start, name="go"), metadata=MAY_NOT),
+    ):
+        assert (await refusal(refused)).metadata["permission"] == READ_WORKFLOWS
+    assert (await call.Execute(start, metadata=MAY_READ)).created

@@ -16,7 +16,7 @@ from persistence.bulks import Bulk, BulkAction, BulkOutcome, BulkResult, BulkSta
 from persistence.errors import QueueFullError, SchemaError, UnreadableError
 from persistence.listing import ExecutionFilter
 from persistence.memory import MemoryRepository
-from persistence.model import Scope
+from persistence.model import ExecutionState, Scope
 from service.app import Engine
 from service.engine.bulk import carrier
 from service.engine.bulk.bulks import Wanted
@@ -89,6 +89,25 @@ async def test_what_fails_for_now_is_asked_again_and_all_have_their_result(scene
     assert scene.asked == {scene.ids[0]: 4, scene.ids[1]: 4, scene.ids[2]: 1}
     for each in scene.ids:
         assert (await scene.house.repository.get_execution(SCOPE, each)).run == 2
+
+
+async def test_what_has_left_the_states_of_the_filter_since_it_was_found_is_not_retried(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look finds what ended otherwise meanwhile: they have failed, and those that were cancelled are asked for."""
+    repository, find = scene.house.repository, scene.house.repository.find_for_bulk
+
+    async def found(bulk: Bulk, limit: int) -> Any:
+        return await find(replace(bulk, filter=ExecutionFilter()), limit)
+
+    monkeypatch.setattr(repository, "find_for_bulk", found)
+    wanted = Wanted(BulkAction.RETRY, ExecutionFilter(states=(ExecutionState.CANCELLED,)), {}, match_all=True)
+    bulk = await scene.engine.bulks.start(SCOPE, "ann", wanted)
+    _, results = await scene.ended(bulk)
+    assert [each.execution_id for each in results] == scene.ids
+    for each in results:
+        assert each.outcome is BulkOutcome.REFUSED and "no longer is what the operation asked for" in each.reason
+        assert (await repository.get_execution(SCOPE, each.execution_id)).run == 1
 
 
 async def test_a_fault_is_told_without_its_words_and_holds_up_no_others(scene: Scene) -> None:

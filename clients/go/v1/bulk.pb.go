@@ -88,7 +88,8 @@ const (
 	BulkResult_OUTCOME_UNSPECIFIED BulkResult_Outcome = 0
 	// The action was asked of it, or it stood so already.
 	BulkResult_OUTCOME_DONE BulkResult_Outcome = 1
-	// Its state did not allow the action when the operation came to it.
+	// It was refused when the operation came to it: its state did not allow the action, or was no longer one of the
+	// filter's, or the server made a mistake. `reason` says which.
 	BulkResult_OUTCOME_REFUSED BulkResult_Outcome = 2
 	// It was removed before.
 	BulkResult_OUTCOME_NOT_FOUND BulkResult_Outcome = 3
@@ -464,7 +465,9 @@ type BulkResult struct {
 	ExecutionId string `protobuf:"bytes,1,opt,name=execution_id,json=executionId,proto3" json:"execution_id,omitempty"`
 	// Output only. How it came out.
 	Outcome BulkResult_Outcome `protobuf:"varint,2,opt,name=outcome,proto3,enum=flowkeep.v1.BulkResult_Outcome" json:"outcome,omitempty"`
-	// Output only. Why it was refused, as the call for one execution would have said; empty otherwise.
+	// Output only. Why it was refused, empty otherwise: as the call for one execution would have said; that it no longer is
+	// what the operation asked for, with its state, where it has left the states of the filter; or that the server made a
+	// mistake, with the `error_id` under which its log has it.
 	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

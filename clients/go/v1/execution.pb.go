@@ -1483,7 +1483,7 @@ type Breakpoint struct {
 	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
 	// Optional. CEL condition on `params`, what the handler of the step is to be called with, such as
 	// `params.amount > 100`; null of one that the server runs itself. Default: always. One that fails holds, too. At most
-	// 256 characters.
+	// 256 characters. To set one needs the permission `workflows.read`, too: whether it holds tells of `params`.
 	Condition     string `protobuf:"bytes,2,opt,name=condition,proto3" json:"condition,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -48,7 +48,7 @@ UPDATE executions e SET state = $3, end_time = $4, failure = $5::jsonb, result =
     steps_total = $7, steps_completed = $8, steps_failed = $9, steps_skipped = $10, steps_running = 0,
     steps_cancelled = $11
 WHERE e.org_id = $1 AND e.id = $2"""  # noqa: S608 - our own condition
-_CLEAR_INBOX = "DELETE FROM messages WHERE org_id = $1 AND execution_id = $2"
+_CLEAR_INBOX = "DELETE FROM messages WHERE org_id = $1 AND execution_id = $2 AND kind <> 'SIGNAL'"
 _TELL = f"{INSERT_HISTORY.text}\nON CONFLICT DO NOTHING"
 
 

@@ -22,7 +22,8 @@ from persistence.errors import (
 )
 from persistence.gate import Gate
 from persistence.repository import Repository
-from service.engine.retries import Retries, Retry, StepNotRetriedError
+from service.engine.editing import StepNotRetriedError
+from service.engine.retries import Retries, Retry
 from service.engine.running.runner import Runner
 from service.engine.running.wakeups import Wakeup
 from service.engine.violations import ValidationError
@@ -197,7 +198,8 @@ class Carrier:
         Raises PersistenceError where that may pass.
         """
         timeout = bulk.options.get("timeout")
-        retry = Retry(bulk.reason, float(timeout) if timeout else None, bulk_id=str(bulk.id))
+        states = bulk.filter.states
+        retry = Retry(bulk.reason, float(timeout) if timeout else None, bulk_id=str(bulk.id), states=states)
         request_id = f"bulk:{bulk.id}:{execution_id}"
         try:
             await self._retries.retry(bulk.scope, execution_id, bulk.created_by, retry, request_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from uuid import UUID
 
 import pytest
 from msgspec.structs import replace
@@ -14,9 +15,11 @@ from persistence.errors import (
     RequestIdReusedError,
     WorkflowNotFoundError,
 )
-from persistence.model import Edit, Execution, ExecutionState, StepCounts, StepState
+from persistence.model import Edit, Execution, ExecutionState, MessageKind, StepCounts, StepState
+from persistence.posting import Posting
 from persistence.repository import Repository
 from persistence.requests import Method, Request
+from persistence.signals import Signal
 from persistence.transition import CommitResult, Reopened, Reopening
 from tests.conformance.builders import (
     FOREIGN_ORG,
@@ -168,3 +171,36 @@ async def test_that_of_a_deleted_workflow_stays_ended(repository: Repository, ke
     await repository.delete_workflow(SCOPE, str(row.workflow_id), "", False, "ann")
     with pytest.raises(WorkflowNotFoundError):
         await repository.reopen(SCOPE, reopening(row))
+
+
+async def test_signals_that_its_end_has_passed_are_there_for_the_next_run_and_nothing_else(
+    repository: Repository, keeper: Keeper
+) -> None:
+    """Those that were kept, and those that nobody had seen when it ended as CANCELLED, also after a look for them."""
+    row = await keeper.put()
+    kept = Signal(UUID(int=1), "go", {"n": 1}, "ann", MOMENT, 7)
+    row = await keeper.commit(transition(row, signals=(kept,)))
+    late = Posting(UUID(int=2), MessageKind.SIGNAL, "ann", {"name": "go", "payload": {"n": 2}, "size": 7})
+    await repository.post(SCOPE, row.id, late)
+    await repository.post(SCOPE, row.id, Posting(UUID(int=3), MessageKind.PAUSE, "ann", {"reason": ""}))
+    ended = await keeper.commit(ending(row, ExecutionState.CANCELLED))
+    await repository.reap(100)
+    answer = await repository.reopen(SCOPE, reopening(ended))
+    taken = await repository.claim_one(keeper.incarnation, ORG, row.id)
+    assert taken is not None
+    assert (list(taken.signals), [message.id for message in taken.messages]) == ([kept], [late.id])
+    seen = transition(taken.execution, consumed=[late.id], mail_seen=2)
+    assert await repository.submit(seen) is CommitResult.COMMITTED
+    assert answer.execution.mail == 2
+    assert (
+        await repository.submit(ending(await repository.get_execution(SCOPE, row.id), mail_seen=2))
+        is CommitResult.COMMITTED
+    )
+
+
+async def test_signals_to_what_has_completed_are_left_to_nobody(repository: Repository, keeper: Keeper) -> None:
+    row = await keeper.put()
+    await repository.post(SCOPE, row.id, Posting(UUID(int=2), MessageKind.SIGNAL, "ann", {"name": "go", "payload": {}}))
+    assert await repository.submit(ending(row, mail_seen=1)) is CommitResult.COMMITTED
+    await repository.reap(100)
+    assert await repository.deliver(keeper.incarnation) == []

@@ -297,7 +297,9 @@ class BulkResult(_message.Message):
         OUTCOME_DONE: BulkResult._Outcome.ValueType  # 1
         """The action was asked of it, or it stood so already."""
         OUTCOME_REFUSED: BulkResult._Outcome.ValueType  # 2
-        """Its state did not allow the action when the operation came to it."""
+        """It was refused when the operation came to it: its state did not allow the action, or was no longer one of the
+        filter's, or the server made a mistake. `reason` says which.
+        """
         OUTCOME_NOT_FOUND: BulkResult._Outcome.ValueType  # 3
         """It was removed before."""
 
@@ -309,7 +311,9 @@ class BulkResult(_message.Message):
     OUTCOME_DONE: BulkResult.Outcome.ValueType  # 1
     """The action was asked of it, or it stood so already."""
     OUTCOME_REFUSED: BulkResult.Outcome.ValueType  # 2
-    """Its state did not allow the action when the operation came to it."""
+    """It was refused when the operation came to it: its state did not allow the action, or was no longer one of the
+    filter's, or the server made a mistake. `reason` says which.
+    """
     OUTCOME_NOT_FOUND: BulkResult.Outcome.ValueType  # 3
     """It was removed before."""
 
@@ -321,7 +325,10 @@ class BulkResult(_message.Message):
     outcome: Global___BulkResult.Outcome.ValueType
     """Output only. How it came out."""
     reason: _builtins.str
-    """Output only. Why it was refused, as the call for one execution would have said; empty otherwise."""
+    """Output only. Why it was refused, empty otherwise: as the call for one execution would have said; that it no longer is
+    what the operation asked for, with its state, where it has left the states of the filter; or that the server made a
+    mistake, with the `error_id` under which its log has it.
+    """
     def __init__(
         self,
         *,

@@ -977,7 +977,7 @@ class Breakpoint(_message.Message):
     condition: _builtins.str
     """Optional. CEL condition on `params`, what the handler of the step is to be called with, such as
     `params.amount > 100`; null of one that the server runs itself. Default: always. One that fails holds, too. At most
-    256 characters.
+    256 characters. To set one needs the permission `workflows.read`, too: whether it holds tells of `params`.
     """
     def __init__(
         self,

@@ -331,8 +331,10 @@ class ExecutionServiceServicer:
         """Lets an execution that has ended FAILED, TIMED_OUT or CANCELLED go on in place, in another run: from what failed,
         keeping what is done. Steps that completed or were skipped never run again, and neither does one whose failure others
         went on with; of a `for_each` only the items that are not done go on, with the list as it was. One step may be given
-        another input than its definition says, or be skipped by hand with an output. An answer means that the execution is
-        open again and will reach another end; nothing of it began before. An execution in another state answers
+        another input than its definition says, or be skipped by hand with an output. Signals that no step has taken are there
+        in the next run, also those that came just before a cancel and were seen by nobody; of other requests that an end passed,
+        such as a pause, nothing is left. Variables that were set by hand stay so. An answer means that the execution is open
+        again and will reach another end; nothing of it began before. An execution in another state answers
         FAILED_PRECONDITION, EXECUTION_STATE, and of several calls at once, all but one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -360,7 +360,9 @@ export type BulkResult = Message<"flowkeep.v1.BulkResult"> & {
   outcome: BulkResult_Outcome;
 
   /**
-   * Output only. Why it was refused, as the call for one execution would have said; empty otherwise.
+   * Output only. Why it was refused, empty otherwise: as the call for one execution would have said; that it no longer is
+   * what the operation asked for, with its state, where it has left the states of the filter; or that the server made a
+   * mistake, with the `error_id` under which its log has it.
    *
    * @generated from field: string reason = 3;
    */
@@ -395,7 +397,8 @@ export enum BulkResult_Outcome {
   DONE = 1,
 
   /**
-   * Its state did not allow the action when the operation came to it.
+   * It was refused when the operation came to it: its state did not allow the action, or was no longer one of the
+   * filter's, or the server made a mistake. `reason` says which.
    *
    * @generated from enum value: OUTCOME_REFUSED = 2;
    */
