@@ -31,6 +31,23 @@ func held(t *testing.T, client *flowkeep.Client, executionID string, afterSeq in
 	return "", 0
 }
 
+func TestVariablesAreSetWhileAnExecutionIsHeldAndSeenByWhatComesLater(t *testing.T) {
+	client, ctx := dial(t, target(t)), t.Context()
+	count := object{"id": "count", "handler": "transform", "params": object{"value": 1}, "assign": object{"n": "result"}}
+	show := object{"id": "show", "handler": "transform", "params": object{"value": "${ vars.n }"}}
+	options := &flowkeep.ExecuteOptions{Breakpoints: []*flowkeepv1.Breakpoint{{Path: "show"}}}
+	id := started(t, client, made(t, client, count, show), nil, options).GetExecutionId()
+	path, _ := held(t, client, id, 0)
+	equal(t, path, "show")
+	must[*flowkeepv1.Execution](t)(client.EditVariables(ctx, id, object{"n": 7}))
+	must[*flowkeepv1.ResumeResponse](t)(client.Resume(ctx, id, ""))
+	var result int
+	if err := client.Result(ctx, id, &result); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, result, 7)
+}
+
 func TestAnExecutionIsHeldBeforeStepsAndGoesOnFromOneToTheNext(t *testing.T) {
 	client, ctx := dial(t, target(t)), t.Context()
 	options := &flowkeep.ExecuteOptions{Breakpoints: []*flowkeepv1.Breakpoint{{Path: "greet"}}}

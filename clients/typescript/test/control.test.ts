@@ -43,6 +43,16 @@ async function held(executionId: string, afterSeq = 0n): Promise<{ path: string;
   throw new Error("it has ended");
 }
 
+test("variables are set while an execution is held, and seen by what comes later", async () => {
+  const count = { id: "count", handler: "transform", params: { value: 1 }, assign: { n: "result" } };
+  const show = { id: "show", handler: "transform", params: { value: "${ vars.n }" } };
+  const { executionId } = await client.execute(await made(count, show), {}, { breakpoints: { show: "" } });
+  assert.equal((await held(executionId)).path, "show");
+  await client.editVariables(executionId, { n: 7 });
+  await client.resume(executionId);
+  assert.equal(await client.result(executionId), 7);
+});
+
 test("an execution is held before steps, and goes on from one to the next", async () => {
   const name = await made(GREET, SHOUT);
   const { executionId } = await client.execute(name, { name: "you" }, { breakpoints: { greet: "" } });
