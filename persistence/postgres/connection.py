@@ -309,6 +309,19 @@ def rendered(statement: ClauseElement) -> tuple[str, Sequence[Any]]:
     return str(compiled), [values[name] for name in names]
 
 
+LONG = 120.0
+"""Seconds that a statement may take which changes all executions of a workflow at once."""
+
+
+async def execute_long(session: Session, statement: str, *arguments: Any) -> None:
+    """Execute a statement in a transaction that may take LONG: whoever asked is told sooner that it goes on.
+
+    For each row it looks others up by their index, whatever is known of their tables, which may have filled just now.
+    """
+    await session.execute(f"SET LOCAL statement_timeout = {round(LONG * 1000)}; SET LOCAL enable_seqscan = off")
+    await session.execute(statement, *arguments, timeout=LONG)
+
+
 def escaped_like(prefix: str) -> str:
     """Return a LIKE pattern for all that begins with `prefix`."""
     return re.sub(r"([\\%_])", r"\\\1", prefix) + "%"

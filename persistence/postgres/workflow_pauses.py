@@ -17,7 +17,7 @@ from persistence.pauses import (
     body_of_resume,
 )
 from persistence.postgres import records
-from persistence.postgres.connection import Database, Session
+from persistence.postgres.connection import Database, Session, execute_long
 from persistence.postgres.messages import AWAKE, COUNTED
 from persistence.postgres.notifications import notify
 from persistence.postgres.records import EXECUTION_COLUMNS, selected
@@ -110,13 +110,13 @@ class PostgresWorkflowPauses:
             pause_id = asked.id
             if row["pause"] is None:
                 await session.execute(_SET, *key, asked.id, asked.by, asked.reason, asked.pauses_running)
-                await session.execute(_HOLD_BACK, *key, NEVER)
+                await execute_long(session, _HOLD_BACK, *key, NEVER)
             elif asked.pauses_running:
                 pause_id = pause_of(row).id
                 await session.execute(_WIDEN, *key)
             if asked.pauses_running:
                 body = records.encoded(asked.body(pause_id)).decode()
-                await session.execute(_PAUSE_RUNNING, *key, asked.by, body)
+                await execute_long(session, _PAUSE_RUNNING, *key, asked.by, body)
                 await notify(session, News(None, has_work=True, has_mail=True))
             await note_change(session, scope.org, request, row["id"])
             await failpoints.reach("workflow.before_commit")
@@ -134,9 +134,9 @@ class PostgresWorkflowPauses:
             if row["pause"] is not None:
                 await session.execute(_CLEAR, *key)
                 body = records.encoded(body_of_resume(pause_of(row), reason)).decode()
-                await session.execute(_RESUME_PAUSED, *key, by, body)
+                await execute_long(session, _RESUME_PAUSED, *key, by, body)
             # Also where it is not paused: nothing else lets start what was held back by hand.
-            await session.execute(_LET_START, *key)
+            await execute_long(session, _LET_START, *key)
             await notify(session, News(None, has_work=True, has_mail=True))
             await note_change(session, scope.org, request, row["id"])
             await failpoints.reach("workflow.before_commit")

@@ -24,7 +24,7 @@ from persistence.errors import (
 from persistence.listing import WorkflowFilter
 from persistence.model import Applied, Outcome, Scope, Workflow
 from persistence.postgres import mending, records
-from persistence.postgres.connection import Database, Session, escaped_like, is_of_a_row, rendered
+from persistence.postgres.connection import Database, Session, escaped_like, execute_long, is_of_a_row, rendered
 from persistence.postgres.messages import send_cancel
 from persistence.postgres.notifications import notify
 from persistence.postgres.records import HAS_BREAKPOINTS, selected
@@ -245,7 +245,7 @@ class PostgresWorkflows:
             workflow_id: UUID = row["id"]
             if force:
                 reason = f"workflow {row['name']!r} was deleted"
-                await session.execute(_CANCEL_RUNNING, scope.org, workflow_id, deleted_by, reason)
+                await execute_long(session, _CANCEL_RUNNING, scope.org, workflow_id, deleted_by, reason)
                 await notify(session, News(None, has_work=True, has_mail=True))
             elif running := await session.fetchval(_RUNNING, scope.org, workflow_id):
                 raise WorkflowInUseError(reference, running)

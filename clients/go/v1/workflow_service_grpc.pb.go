@@ -60,7 +60,8 @@ type WorkflowServiceClient interface {
 	// as it is; a new workflow of the same name has none.
 	//
 	// The answer comes after one commit that holds all of it: every execution either had started by then, or been taken by a
-	// server that was about to start it, or waits.
+	// server that was about to start it, or waits. With tens of thousands of executions this takes longer than a call may:
+	// it answers UNAVAILABLE and goes on, and the same call with its `request_id` tells when it is done.
 	PauseWorkflow(ctx context.Context, in *PauseWorkflowRequest, opts ...grpc.CallOption) (*PauseWorkflowResponse, error)
 	// Resumes a workflow: what waited starts now, or when its start delay is over, by priority and age as always; and
 	// executions that the pause of the workflow has paused go on. Those that somebody paused one by one, or that a breakpoint
@@ -229,7 +230,8 @@ type WorkflowServiceServer interface {
 	// as it is; a new workflow of the same name has none.
 	//
 	// The answer comes after one commit that holds all of it: every execution either had started by then, or been taken by a
-	// server that was about to start it, or waits.
+	// server that was about to start it, or waits. With tens of thousands of executions this takes longer than a call may:
+	// it answers UNAVAILABLE and goes on, and the same call with its `request_id` tells when it is done.
 	PauseWorkflow(context.Context, *PauseWorkflowRequest) (*PauseWorkflowResponse, error)
 	// Resumes a workflow: what waited starts now, or when its start delay is over, by priority and age as always; and
 	// executions that the pause of the workflow has paused go on. Those that somebody paused one by one, or that a breakpoint

@@ -145,7 +145,8 @@ class WorkflowServiceServicer:
         as it is; a new workflow of the same name has none.
 
         The answer comes after one commit that holds all of it: every execution either had started by then, or been taken by a
-        server that was about to start it, or waits.
+        server that was about to start it, or waits. With tens of thousands of executions this takes longer than a call may:
+        it answers UNAVAILABLE and goes on, and the same call with its `request_id` tells when it is done.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

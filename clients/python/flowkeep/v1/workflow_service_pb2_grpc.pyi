@@ -59,7 +59,8 @@ class WorkflowServiceStub:
     as it is; a new workflow of the same name has none.
 
     The answer comes after one commit that holds all of it: every execution either had started by then, or been taken by a
-    server that was about to start it, or waits.
+    server that was about to start it, or waits. With tens of thousands of executions this takes longer than a call may:
+    it answers UNAVAILABLE and goes on, and the same call with its `request_id` tells when it is done.
     """
     ResumeWorkflow: _grpc.UnaryUnaryMultiCallable[_workflow_service_pb2.ResumeWorkflowRequest, _workflow_service_pb2.ResumeWorkflowResponse]
     """Resumes a workflow: what waited starts now, or when its start delay is over, by priority and age as always; and
@@ -114,7 +115,8 @@ class WorkflowServiceAsyncStub(WorkflowServiceStub):
     as it is; a new workflow of the same name has none.
 
     The answer comes after one commit that holds all of it: every execution either had started by then, or been taken by a
-    server that was about to start it, or waits.
+    server that was about to start it, or waits. With tens of thousands of executions this takes longer than a call may:
+    it answers UNAVAILABLE and goes on, and the same call with its `request_id` tells when it is done.
     """
     ResumeWorkflow: _aio.UnaryUnaryMultiCallable[_workflow_service_pb2.ResumeWorkflowRequest, _workflow_service_pb2.ResumeWorkflowResponse]  # type: ignore[assignment]
     """Resumes a workflow: what waited starts now, or when its start delay is over, by priority and age as always; and
@@ -202,7 +204,8 @@ class WorkflowServiceServicer(metaclass=_abc_1.ABCMeta):
         as it is; a new workflow of the same name has none.
 
         The answer comes after one commit that holds all of it: every execution either had started by then, or been taken by a
-        server that was about to start it, or waits.
+        server that was about to start it, or waits. With tens of thousands of executions this takes longer than a call may:
+        it answers UNAVAILABLE and goes on, and the same call with its `request_id` tells when it is done.
         """
 
     @_abc_1.abstractmethod
