@@ -33,7 +33,8 @@ class ExecutionFilter:
     """Which executions a list holds: all conditions must hold, an empty one always does.
 
     `workflow` is an id or a name. Ranges include their begin and exclude their end, but for that of ids, which includes
-    both: all ids that begin alike are one. `source` is the execution that they were made from.
+    both: all ids that begin alike are one. `source` is the execution that they were made from. `is_dry_run` is None for
+    all.
     """
 
     workflow: str = ""
@@ -49,6 +50,7 @@ class ExecutionFilter:
     lowest_id: UUID | None = None
     highest_id: UUID | None = None
     source: UUID | None = None
+    is_dry_run: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from uuid import UUID
 import msgspec
 
 from persistence.breakpoints import Breakpoints, WorkflowBreakpoints
+from persistence.dry_runs import DryRun
 from persistence.lineage import Lineage
 from persistence.mail import (
     BINDING_MESSAGES as BINDING_MESSAGES,  # what executions are told is known by this module, too
@@ -175,8 +176,9 @@ class Execution(msgspec.Struct, frozen=True):
     `usage` is what its attempts that have ended used, None for nothing.
     `failure` is a JSON object with code, message, details, step_path, step_iteration, retryable, stack_trace. `ending`
     is the end that is decided, from then until it has come. `pause` is there while it is PAUSED, `breakpoints` where
-    something may hold it. `mail` is how many binding messages it was ever sent. `lineage` is that of one which was made
-    from another execution. `held_back`: its workflow is paused, and it does not start until that is resumed.
+    something may hold it. `is_dry_run`: it sends nothing outside. `mail` is how many binding messages it was ever sent.
+    `lineage` is that of one which was made from another execution. `held_back`: its workflow is paused, and it does not
+    start until that is resumed.
     `unreadable` names the columns that the store holds and that cannot be read; something empty stands in their place.
     """
 
@@ -217,6 +219,7 @@ class Execution(msgspec.Struct, frozen=True):
     lineage: Lineage | None = None
     breakpoints: Breakpoints | None = None
     held_back: bool = False
+    is_dry_run: bool = False
 
     @property
     def has_joinable_pause(self) -> bool:
@@ -271,7 +274,8 @@ class Step(msgspec.Struct, frozen=True):
     None for nothing. `position` is the place in the definition, from 1, of the step of the root that it is, or is of;
     `items` has the number of its item and its own place, for each item around it: in the order of both, what is of an
     item stands together. A step that is written with an UNREAD `input` keeps the one that it has.
-    `is_fixed`: each attempt of this iteration is called with that, whatever the definition says.
+    `is_fixed`: each attempt of this iteration is called with that, whatever the definition says. `is_mocked`: what it
+    gives was given for it, and nothing ran.
     """
 
     path: str
@@ -297,6 +301,7 @@ class Step(msgspec.Struct, frozen=True):
     items: tuple[int, ...] = ()
     usage: Usage | None = None
     is_fixed: bool = False
+    is_mocked: bool = False
 
     @property
     def key(self) -> StepKey:
@@ -333,7 +338,7 @@ class ExecutionDetail(msgspec.Struct, frozen=True):
     rest is shown, but the execution cannot be driven. `omitted` are the keys of steps whose payloads were not read:
     None where an execution is shown, and UNREAD where it is loaded to be driven. `time` is when it was so, where it is
     shown as it was. `edit` is that of its run, `vars` are what it was given when it was made from another one, and
-    `edited` what somebody has set variables to since, by their names.
+    `edited` what somebody has set variables to since, by their names. `dry_run` is that of one which sends nothing.
     """
 
     execution: Execution
@@ -348,6 +353,7 @@ class ExecutionDetail(msgspec.Struct, frozen=True):
     edit: Edit | None = None
     vars: Mapping[str, Any] = msgspec.field(default_factory=dict)
     edited: Mapping[str, EditedVariable] = msgspec.field(default_factory=dict)
+    dry_run: DryRun | None = None
 
 
 class Posted(msgspec.Struct, frozen=True):

@@ -13,6 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from persistence.breakpoints import Breakpoints
+from persistence.dry_runs import DryRun
 from persistence.errors import ExecutionStateError, PersistenceError
 from persistence.model import (
     RETRIABLE_STATES,
@@ -67,7 +68,8 @@ class NewExecution(msgspec.Struct, frozen=True):
     With `if_latest` it is kept only while its revision is the latest of the workflow. `vars` are variables that it is
     given, which count as assigned by the last of the events of its lineage. `signals` are those that it was sent with
     its creation and that no step has taken. `method` is the call that makes it. Of one that starts with its creation,
-    `waiting` is what is kept in its place while its workflow is paused.
+    `waiting` is what is kept in its place while its workflow is paused. `dry_run` is there where the execution is one,
+    and only there.
 
     `takes` is the id of the breakpoints of its workflow that it has taken up, None for none.
 
@@ -89,6 +91,7 @@ class NewExecution(msgspec.Struct, frozen=True):
     alone_in: Scope | None = None
     waiting: Waiting | None = None
     takes: UUID | None = None
+    dry_run: DryRun | None = None
 
     def held_back(self) -> NewExecution:
         """Return what is kept of it while its workflow is paused."""

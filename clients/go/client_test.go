@@ -158,6 +158,28 @@ func TestAnExecutionGivesItsResultWaitedForInEachWay(t *testing.T) {
 	equal(t, len(queue.GetExecutions()), 0)
 }
 
+func TestADryRunGivesWhatItsMocksSay(t *testing.T) {
+	client, ctx := dial(t, target(t)), t.Context()
+	call := object{"id": "call", "handler": "call_api", "params": object{"url": "https://example.com"}}
+	other := object{"id": "other", "handler": "call_api", "params": object{"url": "https://example.com"}, "on_error": "CONTINUE"}
+	name := made(t, client, pause, call, other)
+	failure := &flowkeep.MockFailure{Code: "BUSY", Details: object{"n": 1}}
+	dry := &flowkeep.DryRun{
+		Mocks: map[string]flowkeep.Mock{"call": {Output: object{"status": 200}}}, Default: &flowkeep.Mock{Failure: failure}, SkipWaits: true,
+	}
+	done := started(t, client, name, nil, &flowkeep.ExecuteOptions{Wait: true, DryRun: dry})
+	equal(t, done.GetState(), flowkeepv1.Execution_STATE_COMPLETED)
+	equal(t, done.GetDryRun(), true)
+	step := must[*flowkeepv1.GetStepResponse](t)(client.GetStep(ctx, done.GetExecutionId(), "other", 0)).GetStep()
+	equal(t, step.GetFailure().GetCode(), "BUSY")
+	equal(t, step.GetMocked(), true)
+	for dryRun, count := range map[bool]int{true: 1, false: 0} {
+		filters := flowkeep.Filters{Workflow: name, DryRun: &dryRun}
+		listed := must[[]*flowkeepv1.Execution](t)(collected(client.ListExecutions(ctx, &flowkeep.ListOptions{Filters: filters})))
+		equal(t, len(listed), count)
+	}
+}
+
 func TestTheSameRequestIDStartsNothingTwice(t *testing.T) {
 	client, ctx := dial(t, target(t)), t.Context()
 	name := made(t, client, greet)

@@ -45,6 +45,19 @@ func toStruct(input any, path string) (*structpb.Struct, error) {
 	return found, nil
 }
 
+// toValue returns what encoding/json makes of a value as payloads carry it, null for nil. The error is a *PayloadError.
+func toValue(value any, path string) (*structpb.Value, error) {
+	made, err := plain(value, path)
+	if err != nil {
+		return nil, err
+	}
+	found, err := structpb.NewValue(made)
+	if err != nil {
+		return nil, &PayloadError{path, err.Error()}
+	}
+	return found, nil
+}
+
 // plain returns a value as maps, slices, strings, float64, bool and nil. The error is a *PayloadError.
 func plain(value any, path string) (any, error) {
 	text, err := json.Marshal(value)

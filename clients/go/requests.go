@@ -34,6 +34,8 @@ type ExecuteOptions struct {
 	Wait bool
 	// View is how much of the execution is returned: by default BASIC, with Wait together with the result.
 	View flowkeepv1.ExecutionView
+	// DryRun makes it a dry run, which sends nothing outside; nil: it is none.
+	DryRun *DryRun
 }
 
 // Filters says which executions are meant; all that is given must hold. Beginnings of ranges are inclusive, their ends
@@ -53,6 +55,8 @@ type Filters struct {
 	ExecutionIDPrefix string
 	// SourceExecutionID is the id of the execution that they were made from.
 	SourceExecutionID string
+	// DryRun: only dry runs, or with false only what is none; nil: both.
+	DryRun *bool
 }
 
 // ListOptions says which executions to list, in which order, and how much of each; by default all, newest first, BASIC.
@@ -75,6 +79,10 @@ func NewExecuteRequest(workflow string, input any, options *ExecuteOptions) (*fl
 	if err != nil {
 		return nil, err
 	}
+	dryRun, err := set.DryRun.message()
+	if err != nil {
+		return nil, err
+	}
 	return &flowkeepv1.ExecuteRequest{
 		Workflow:      workflow,
 		Revision:      set.Revision,
@@ -89,6 +97,7 @@ func NewExecuteRequest(workflow string, input any, options *ExecuteOptions) (*fl
 		Breakpoints:   set.Breakpoints,
 		Wait:          set.Wait,
 		View:          set.View,
+		DryRun:        dryRun,
 	}, nil
 }
 
@@ -115,6 +124,7 @@ func (f Filters) message() *flowkeepv1.ExecutionFilter {
 		EndTime:           timeRange(f.EndedFrom, f.EndedBefore),
 		ExecutionIdPrefix: f.ExecutionIDPrefix,
 		SourceExecutionId: f.SourceExecutionID,
+		DryRun:            f.DryRun,
 	}
 }
 

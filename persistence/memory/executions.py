@@ -276,6 +276,7 @@ def _matches(execution: Execution, where: ExecutionFilter) -> bool:
         and _within(execution.create_time, where.created_from, where.created_until)
         and _within(execution.end_time, where.ended_from, where.ended_until)
         and (where.source is None or (execution.lineage is not None and where.source == execution.lineage.source))
+        and where.is_dry_run in (None, execution.is_dry_run)
         and (where.lowest_id is None or where.lowest_id <= execution.id)
         and (where.highest_id is None or execution.id <= where.highest_id)
     )

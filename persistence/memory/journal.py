@@ -25,6 +25,7 @@ from persistence.memory.tables import (
     ExecutionRow,
     KeptRequest,
     Tables,
+    fresh_dry_run,
     fresh_edited,
     fresh_ending,
     fresh_message,
@@ -213,14 +214,14 @@ class MemoryJournal:
         return Created.anew(new, row.fresh())
 
     def _going_on(self, new: Execution, scope: Scope) -> Sequence[ExecutionRow]:
-        """Return what goes on of the workflow and the correlation id of a new execution."""
+        """Return what goes on of the workflow and the correlation id of a new execution, and is no dry run."""
         same = new.workflow_id, new.correlation_id
         return [
             row
             for row in self._tables.executions.values()
             if (row.execution.workflow_id, row.execution.correlation_id) == same
             and in_scope(row.execution, scope)
-            and not row.execution.state.is_end
+            and not (row.execution.state.is_end or row.execution.is_dry_run)
         ]
 
     def _first(
@@ -330,14 +331,14 @@ def _new_row(new: NewExecution) -> ExecutionRow:
         failure=copied(execution.failure),
         ending=fresh_ending(execution.ending),
     )
-    payloads = copied(new.input), copied(new.result)
+    given = kept, copied(new.input), copied(new.result)
     return ExecutionRow(
-        kept,
-        *payloads,
+        *given,
         steps=_kept(new.steps),
         events=list(new.events),
         signals=tuple(map(fresh_signal, new.signals)),
         vars=copied(new.vars),
+        dry_run=fresh_dry_run(new.dry_run),
     )
 
 

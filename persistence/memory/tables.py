@@ -8,10 +8,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from msgspec.structs import replace
 
 from persistence.breakpoints import WorkflowBreakpoints
 from persistence.bulks import Bulk, BulkResult
+from persistence.dry_runs import DryRun
 from persistence.errors import ExecutionNotFoundError, RequestIdReusedError
 from persistence.memory import invariants
 from persistence.memory.json import copied
@@ -79,6 +81,7 @@ class ExecutionRow:
     """Variables that it was given when it was made."""
     edited: Mapping[str, EditedVariable] = field(default_factory=dict)
     """Variables that somebody has set."""
+    dry_run: DryRun | None = None
 
     def fresh(self) -> Execution:
         """Return the row, sharing nothing that a caller could change."""
@@ -98,6 +101,7 @@ class ExecutionRow:
             edit=edit,
             vars=copied(self.vars),
             edited=fresh_edited(self.edited),
+            dry_run=fresh_dry_run(self.dry_run),
         )
 
     def driven(self, most: int) -> ExecutionDetail:
@@ -272,6 +276,11 @@ def in_scope(execution: Execution, scope: Scope) -> bool:
 def fresh_ending(ending: Ending | None) -> Ending | None:
     """Return the ending, sharing nothing that can be changed."""
     return ending and replace(ending, failure=copied(ending.failure))
+
+
+def fresh_dry_run(dry_run: DryRun | None) -> DryRun | None:
+    """Return what an execution is given that sends nothing, sharing nothing that can be changed."""
+    return None if dry_run is None else msgspec.convert(copied(msgspec.to_builtins(dry_run)), DryRun)
 
 
 def fresh_message(message: Message) -> Message:

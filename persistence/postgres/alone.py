@@ -62,8 +62,8 @@ class PostgresAlone:
 
 
 async def _going_on(session: Session, new: Execution, scope: Scope) -> Execution | None:
-    """Return the newest execution that goes on of the workflow and the correlation id of a new one."""
-    where = ExecutionFilter(states=_GOES_ON, correlation_id=new.correlation_id)
+    """Return the newest execution that goes on of the workflow and the correlation id of a new one; no dry run."""
+    where = ExecutionFilter(states=_GOES_ON, correlation_id=new.correlation_id, is_dry_run=False)
     found = select(_ROW).where(chosen(scope, where, ExecutionOrder.NEWEST), executions.c.workflow_id == new.workflow_id)
     sql, arguments = rendered(found.order_by(executions.c.id.desc()).limit(1))
     row = await session.fetchrow(sql, *arguments)

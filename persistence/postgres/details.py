@@ -15,7 +15,7 @@ from persistence.postgres.connection import Session
 from persistence.postgres.step_payloads import EVERYTHING, FIRST, steps_within
 
 _PAYLOAD = """
-SELECT p.input, p.edit, p.vars, e.result, e.edited_vars FROM executions e
+SELECT p.input, p.edit, p.vars, p.dry_run, e.result, e.edited_vars FROM executions e
 LEFT JOIN execution_inputs p ON p.org_id = e.org_id AND p.execution_id = e.id
 WHERE e.org_id = $1 AND e.id = $2"""
 _OUTLINES = EVERYTHING.outlines(
@@ -87,6 +87,7 @@ def detail(
     """Return an execution with the row of its payloads and with steps, of which `lost` cannot be read."""
     given, result, edit, vars, unreadable = {}, None, None, dict[str, Any](), [*execution.unreadable, *lost]
     edited: Mapping[str, EditedVariable] = {}
+    dry_run = None
     try:
         given = records.document(payload["input"] if payload else None)
     except Exception:
@@ -107,8 +108,13 @@ def detail(
         edited = records.edited(payload["edited_vars"]) if payload else {}
     except Exception:
         unreadable.append("edited_vars")
+    try:
+        dry_run = records.dry_run(payload["dry_run"]) if payload else None
+    except Exception:
+        unreadable.append("dry_run")
+    if execution.is_dry_run != (dry_run is not None) and "dry_run" not in unreadable:
+        unreadable.append("dry_run")  # without its mocks, a dry run would send what it is not to
     if unreadable:
         mending.tell(execution.id, unreadable)
-    return ExecutionDetail(
-        execution, given, result, tuple(steps), tuple(unreadable), edit=edit, vars=vars, edited=edited
-    )
+    found = execution, given, result, tuple(steps), tuple(unreadable)
+    return ExecutionDetail(*found, edit=edit, vars=vars, edited=edited, dry_run=dry_run)

@@ -22,7 +22,7 @@ from persistence.signals import Signal
 # What is driven has no result yet.
 _PAYLOADS = """
 SELECT p.* FROM unnest($1::text[], $2::uuid[]) AS u(org_id, id), LATERAL (
-    SELECT p.execution_id, p.input, p.edit, p.vars, NULL AS result,
+    SELECT p.execution_id, p.input, p.edit, p.vars, p.dry_run, NULL AS result,
         (SELECT e.signals FROM executions e WHERE e.org_id = u.org_id AND e.id = u.id) AS signals,
         (SELECT e.edited_vars FROM executions e WHERE e.org_id = u.org_id AND e.id = u.id) AS edited_vars
     FROM execution_inputs p WHERE p.org_id = u.org_id AND p.execution_id = u.id OFFSET 0) p"""

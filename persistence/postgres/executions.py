@@ -267,6 +267,8 @@ def _conditions(org: str, where: ExecutionFilter) -> list[ColumnElement[bool]]:
         conditions += [_columns.labels.contains(wanted), _predicate("labels <> '{}'")]
     if where.source is not None:
         conditions += [literal_column(SOURCE, Text) == str(where.source), _predicate("lineage IS NOT NULL")]
+    if where.is_dry_run is not None:
+        conditions.append(_predicate("dry_run IS TRUE" if where.is_dry_run else "dry_run IS NOT TRUE"))
     if where.lowest_id is not None:
         conditions.append(_columns.id >= where.lowest_id)
     if where.highest_id is not None:

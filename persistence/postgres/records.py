@@ -19,6 +19,7 @@ import msgspec
 from sqlalchemy import DateTime
 
 from persistence.breakpoints import Breakpoints, WorkflowBreakpoints
+from persistence.dry_runs import DryRun
 from persistence.errors import PersistenceError
 from persistence.lineage import Lineage
 from persistence.model import (
@@ -46,13 +47,13 @@ EXECUTION_COLUMNS = (
     "tags", "labels", "correlation_id", "request_id", "scheduled_time", "start_time", "end_time", "deadline_time",
     "progress", "steps_total", "steps_completed", "steps_failed", "steps_skipped", "steps_running", "steps_cancelled",
     "last_seq", "failure", "ending", "pause", "mail", "incarnation", "epoch", "wake_time", "deaths", "bytes", "run",
-    "usage", "reopened_seq", "lineage", "breakpoints", "held_back",
+    "usage", "reopened_seq", "lineage", "breakpoints", "held_back", "dry_run",
 )  # fmt: skip
 MESSAGE_COLUMNS = ("id", "kind", "create_time", "sender", "body")
 STEP_COLUMNS = (
     "path", "iteration", "handler", "state", "attempt", "input", "output", "failure", "failed_attempts", "assigned",
     "skip_reason", "start_time", "attempt_time", "end_time", "wait", "end_seq", "worker", "failures", "progress",
-    "position", "items", "usage", "fixed", "shared",
+    "position", "items", "usage", "fixed", "mocked", "shared",
 )  # fmt: skip
 
 UNREADABLE_TIME = datetime.min.replace(tzinfo=UTC)
@@ -185,6 +186,7 @@ def execution(row: asyncpg.Record | Mapping[str, Any]) -> Execution:
         lineage=None if row["lineage"] is None else lineage(row["lineage"]),
         breakpoints=None if row["breakpoints"] is None else breakpoints(row["breakpoints"]),
         held_back=row["held_back"] is True,
+        is_dry_run=row["dry_run"] is True,
     )
     if not 0.0 <= found.timeout <= LONGEST_TIMEOUT or UNREADABLE_TIME in (
         found.create_time,
@@ -231,6 +233,7 @@ def step(row: asyncpg.Record | Mapping[str, Any]) -> Step:
         items=numbers(row["items"]),
         usage=None if row["usage"] is None else usage(row["usage"]),
         is_fixed=row["fixed"] is True,
+        is_mocked=row["mocked"] is True,
     )
     if UNREADABLE_TIME in (found.start_time, found.attempt_time, found.end_time):
         raise NotReadableError("a time")
@@ -316,6 +319,11 @@ def edited(text: str | None) -> dict[str, EditedVariable]:
 def edit(text: str | None) -> Edit | None:
     """Return what a step has instead of what its definition says. Raises msgspec.ValidationError when it is none."""
     return None if text is None else msgspec.convert(decoded(text), Edit)
+
+
+def dry_run(text: str | None) -> DryRun | None:
+    """Return the mocks of a dry run, None for none. Raises msgspec.ValidationError when it is nothing of ours."""
+    return None if text is None else msgspec.convert(decoded(text), DryRun)
 
 
 def ending(text: str) -> Ending:

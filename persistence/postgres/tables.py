@@ -173,6 +173,7 @@ executions = Table(
     Column("reopened_seq", BigInteger, comment="Number of the event with which its run began; NULL in the first."),
     Column("lineage", JSONB, comment="Of one that was made from another one: source, seq, step_path; or NULL."),
     Column("held_back", Boolean, comment="True where it waits for the resume of its workflow before it starts."),
+    Column("dry_run", Boolean, comment="True where it sends nothing outside; else NULL."),
     PrimaryKeyConstraint("org_id", "id", name="executions_pkey"),
     CheckConstraint(
         "CASE WHEN end_time IS NOT NULL THEN ending IS NULL WHEN state = 'CANCELLING' THEN ending IS NOT NULL"
@@ -218,6 +219,7 @@ executions = Table(
         postgresql_ops={"labels": "jsonb_path_ops"},
         postgresql_where=text("labels <> '{}'"),
     ),
+    Index("executions_dry_runs", "org_id", "id", postgresql_where=text("dry_run IS TRUE")),
     Index("executions_forks", "org_id", text(SOURCE), "id", postgresql_where=text("lineage IS NOT NULL")),
     # These serve the engine, which drives the executions of all orgs; every other index holds the org.
     Index(
@@ -243,6 +245,7 @@ execution_inputs = Table(
     Column("input", JSONB, nullable=False, comment="Input, an object."),
     Column("edit", JSONB, comment="What one step has in this run instead of what its definition says: path, value."),
     Column("vars", JSONB, comment="Variables that one was given which was made from another one; or NULL."),
+    Column("dry_run", JSONB, comment="Mocks of a dry run: mocks, handlers, default, skips_waits; or NULL."),
     PrimaryKeyConstraint("execution_id", name="execution_inputs_pkey"),
     postgresql_partition_by="RANGE (execution_id)",
     comment="Input of each execution, which may be large and is never changed.",
@@ -292,6 +295,7 @@ steps = Table(
     Column("items", ARRAY(Integer), comment="Of the step of an item: its number and place, for each item around it."),
     Column("usage", JSONB, comment="What its attempts used up: input_tokens, output_tokens, cost_micros; or NULL."),
     Column("fixed", Boolean, comment="True where its attempts are called with its input as it is; else NULL."),
+    Column("mocked", Boolean, comment="True where a mock stood in its place; else NULL."),
     PrimaryKeyConstraint("execution_id", "path", "iteration", name="steps_pkey"),
     # Those of the root are as few as their definition has, and are found by their paths.
     Index("steps_of_items", "execution_id", "position", "items", postgresql_where=text("items IS NOT NULL")),

@@ -67,6 +67,8 @@ async def _judged(raw: bytes, judge: Judge) -> pb.ExecuteRequest:
         )
     if request.breakpoints:
         raise invalid("breakpoints", "must not be set in a batch: Execute what is to be debugged")
+    if request.HasField("dry_run"):
+        raise invalid("dry_run", "must not be set in a batch: Execute what is to be tried")
     judged: pb.ExecuteRequest = request
     return judged
 

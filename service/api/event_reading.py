@@ -56,7 +56,8 @@ def _counts(told: StepCountsMessage) -> StepCounts:
 def _created(told: pb.ExecutionCreated) -> events.Created:
     scheduled = _optional(told, "scheduled_time")
     lineage = _lineage(told.lineage) if told.HasField("lineage") else None
-    return events.Created(told.workflow_id, told.workflow_name, told.revision, told.owner, scheduled, lineage)
+    facts = told.workflow_id, told.workflow_name, told.revision, told.owner
+    return events.Created(*facts, scheduled, lineage, told.dry_run)
 
 
 def _lineage(told: LineageMessage) -> Lineage:
@@ -70,7 +71,8 @@ def _started(told: pb.ExecutionStarted) -> events.Started:
 
 def _step_started(told: pb.StepStarted) -> events.StepStarted:
     given = payload.from_struct(told.input)
-    return events.StepStarted(told.path, told.handler, told.attempt, told.worker, given, told.iteration)
+    facts = told.path, told.handler, told.attempt, told.worker
+    return events.StepStarted(*facts, given, told.iteration, told.mocked)
 
 
 def _progressed(told: pb.StepProgressed) -> events.StepProgressed:
@@ -99,7 +101,8 @@ def _retrying(told: pb.StepRetrying) -> events.StepRetrying:
 
 def _completed(told: pb.StepCompleted) -> events.StepCompleted:
     output = payload.from_value(told.output)
-    return events.StepCompleted(told.path, told.attempt, output, told.iteration, _usage(told), _signals(told))
+    usage, signals = _usage(told), _signals(told)
+    return events.StepCompleted(told.path, told.attempt, output, told.iteration, usage, signals, told.mocked)
 
 
 def _failed(told: pb.StepFailed) -> events.StepFailed:
@@ -112,6 +115,7 @@ def _failed(told: pb.StepFailed) -> events.StepFailed:
         told.iteration,
         _usage(told),
         _signals(told),
+        told.mocked,
     )
 
 

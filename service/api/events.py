@@ -260,7 +260,10 @@ def _payload(content: Any) -> bytes:
 def _step_started(body: events.StepStarted) -> Content:
     given = struct_bytes(body.input)
     begin = _start_of(body.path, body.handler, body.attempt, body.worker)
-    return "step_started", begin + _STARTED_ITERATION + varint(body.iteration) + _sized(_INPUT, given), given
+    content = begin + _STARTED_ITERATION + varint(body.iteration) + _sized(_INPUT, given)
+    if body.mocked:
+        content += pb.StepStarted(mocked=True).SerializeToString()
+    return "step_started", content, given
 
 
 @lru_cache(maxsize=1_024)
@@ -275,8 +278,9 @@ def _step_completed(body: events.StepCompleted) -> Content:
     content += _COMPLETED_ITERATION + varint(body.iteration)
     if body.usage is not None:
         content += _field(_COMPLETED_USAGE, usage_message(body.usage))
-    if body.signals:
-        content += pb.StepCompleted(signal_ids=map(str, body.signals)).SerializeToString(deterministic=True)
+    if body.signals or body.mocked:
+        rest = pb.StepCompleted(signal_ids=map(str, body.signals), mocked=body.mocked)
+        content += rest.SerializeToString(deterministic=True)
     return "step_completed", content, output
 
 
@@ -291,6 +295,8 @@ def _created(body: events.Created) -> Content:
         content += _field(_SCHEDULED, timestamp(body.scheduled_time))
     if body.lineage is not None:
         content += _field(_LINEAGE, lineage_message(body.lineage))
+    if body.dry_run:
+        content += pb.ExecutionCreated(dry_run=True).SerializeToString()
     return "created", content, b""
 
 
@@ -362,6 +368,7 @@ def _failed(body: events.StepFailed) -> pb.StepFailed:
         attempt_failed=body.is_of_attempt,
         usage=usage_message(body.usage),
         signal_ids=map(str, body.signals),
+        mocked=body.mocked,
     )
 
 

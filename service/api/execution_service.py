@@ -23,6 +23,7 @@ from service.api.claims import DEBUG, READ_WORKFLOWS
 from service.api.comparisons import LARGEST_COMPARED, Pair, comparison_response
 from service.api.control import ControlCalls
 from service.api.definitions import EncodedDefinitions
+from service.api.dry_runs import read_dry_run
 from service.api.encoded import Encoded, tag
 from service.api.errors import invalid
 from service.api.event_reading import decode
@@ -160,7 +161,8 @@ class ExecutionServicer(ControlCalls, SignalCalls, ExplainCalls, ForkCalls, Tria
     async def _created(self, request: pb.ExecuteRequest) -> Created:
         caller = current_identity.get()
         given = await in_slices(read_struct(request.input))
-        return await self._executions.execute(caller.scope, caller.subject, start_request(request, given))
+        dry_run = await read_dry_run(request.dry_run) if request.HasField("dry_run") else None
+        return await self._executions.execute(caller.scope, caller.subject, start_request(request, given, dry_run))
 
     async def BatchExecute(  # type: ignore[override]  # its requests are yet to be read, each by itself
         self, request: Batch, context: Any

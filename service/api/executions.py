@@ -102,6 +102,8 @@ def execution_message(execution: Execution) -> ExecutionMessage:
         message.lineage.CopyFrom(lineage_message(execution.lineage))
     if execution.breakpoints is not None:
         put_breakpoints(message.breakpoints, execution.breakpoints.points)
+    if execution.is_dry_run:
+        message.dry_run = True
     if execution.usage is not None:
         message.usage.CopyFrom(usage_message(execution.usage))
     if execution.tags:

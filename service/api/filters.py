@@ -45,6 +45,7 @@ def execution_filter(given: ExecutionFilterMessage) -> ExecutionFilter:
         lowest_id=max(filter(None, ids[::2]), default=None),
         highest_id=min(filter(None, ids[1::2]), default=None),
         source=UUID(given.source_execution_id) if given.source_execution_id else None,
+        is_dry_run=given.dry_run if given.HasField("dry_run") else None,
     )
 
 

@@ -87,8 +87,12 @@ def also_needed(request: Any) -> Iterator[str]:
     if any(point.condition for point in _breakpoints(request)):
         yield READ_WORKFLOWS  # a condition sees what the step is called with: whether it holds would tell of that
     match request:
-        case ExecuteRequest() if request.view == EXECUTION_VIEW_FULL:
-            yield READ_EXECUTIONS  # its answer is what GetExecution shows
+        case ExecuteRequest():
+            if request.view == EXECUTION_VIEW_FULL:
+                yield READ_EXECUTIONS  # its answer is what GetExecution shows
+            dry_run = request.dry_run
+            if dry_run.mocks or dry_run.handlers or dry_run.HasField("default_mock"):
+                yield WRITE_WORKFLOWS  # by these, the steps that run are called with anything
         case SignalWithStartRequest():
             yield SIGNAL
         case SetWorkflowBreakpointsRequest():

@@ -35,6 +35,7 @@ MAX_MESSAGES = 60_000
 SMALL = 16 << 10
 """Bytes of a request that is judged in one go."""
 
+_OURS = WorkflowDefinition.DESCRIPTOR.file.package
 _PAYLOADS = (Struct, Value)
 _UNRULED = (*_PAYLOADS, WorkflowDefinition)
 """What the rules of requests say nothing about; definitions are judged with all else that must hold of one."""
@@ -153,11 +154,11 @@ class _Sizes:
                 yield from self.look(value, name, times)
             elif field.is_repeated and len(value) > MAX_ENTRIES:
                 self.excess.append(Violation(name, f"has {len(value):,} entries, far more than are allowed"))
-            elif _holds_messages(field):
+            elif _holds_messages(field) or _maps_messages(field):
                 self._messages += len(value)
                 yield 10 * len(value)
-                for index, item in enumerate(value):
-                    yield from self.look(item, f"{name}[{index}]", times)
+                for place, item in _entries(field, value, name):
+                    yield from self.look(item, place, times)
             if self.values > MAX_VALUES or self._messages > MAX_MESSAGES:
                 break
         if not path and (self.values > MAX_VALUES or self._messages > MAX_MESSAGES):
@@ -235,6 +236,23 @@ def _holds_messages(field: FieldDescriptor) -> bool:
     return bool(field.is_repeated and field.message_type and not field.message_type.GetOptions().map_entry)
 
 
+@cache
+def _maps_messages(field: FieldDescriptor) -> bool:
+    """Whether a field is a map of messages of ours: the values of others are payloads, of a definition."""
+    if not (field.message_type and field.message_type.GetOptions().map_entry):
+        return False
+    values = field.message_type.fields_by_name["value"].message_type
+    return bool(values and values.file.package == _OURS)
+
+
+def _entries(field: FieldDescriptor, value: Any, name: str) -> Iterator[tuple[str, Message]]:
+    """Give the messages of a list or a map of them, with their paths."""
+    if _maps_messages(field):
+        yield from ((f'{name}["{key}"]', value[key]) for key in value)
+    else:
+        yield from ((f"{name}[{index}]", item) for index, item in enumerate(value))
+
+
 def _collected(message: Message, path: str) -> list[Violation]:
     return [Violation(_path(v.proto, path), v.proto.message) for v in _validator.collect_violations(message)]
 
@@ -246,8 +264,8 @@ def _strip(message: Message) -> None:
             message.ClearField(field.name)
         elif isinstance(value, Message):
             _strip(value)
-        elif _holds_messages(field):
-            for item in value:
+        elif _holds_messages(field) or _maps_messages(field):
+            for _, item in _entries(field, value, ""):
                 _strip(item)
 
 
@@ -258,17 +276,18 @@ def _unstorable(message: Message, path: str) -> Iterator[Violation]:
             if not isinstance(value, _WITHOUT_TEXTS):
                 yield from _unstorable(value, f"{path}.{field.name}" if path else field.name)
             continue
-        if field.is_repeated and field.message_type and not isinstance(value, Mapping):
-            for index, item in enumerate(value):
+        name = f"{path}.{field.name}" if path else field.name
+        if _holds_messages(field) or _maps_messages(field):
+            for place, item in _entries(field, value, name):
                 if not isinstance(item, _WITHOUT_TEXTS):
-                    yield from _unstorable(item, f"{path}.{field.name}[{index}]" if path else f"{field.name}[{index}]")
-            continue
+                    yield from _unstorable(item, place)
+            if not isinstance(value, Mapping):
+                continue
         texts: Iterable[Any] = (value,)
         if field.is_repeated:
             texts = (*value.keys(), *value.values()) if isinstance(value, Mapping) else value
         for text in texts:
             if isinstance(text, str) and "\0" in text:
-                name = f"{path}.{field.name}" if path else field.name
                 yield Violation(name, "must not contain the character NUL (U+0000)")
                 break
 

@@ -59,4 +59,6 @@ async def _start(request: pb.ExecuteRequest) -> StartRequest:
         raise invalid("wait", "must not be set: watch the execution, which may wait for signals that come later")
     if request.view == EXECUTION_VIEW_FULL:
         raise invalid("view", "must be BASIC: read with GetExecution what else you need")
+    if request.HasField("dry_run"):
+        raise invalid("dry_run", "must not be set: Execute what is to be tried, and signal it by its id")
     return start_request(request, await in_slices(read_struct(request.input)))

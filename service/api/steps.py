@@ -79,6 +79,7 @@ def outline(
         worker=record.worker,
         usage=usage_message(record.usage),
         inherited=lineage is not None and 0 < (record.end_seq or 0) <= lineage.inherited,
+        mocked=record.is_mocked,
     )
     if record.start_time is not None:
         until = record.end_time or then or datetime.now(UTC)

@@ -19,7 +19,7 @@ from service.cli.tables import ended_early, state_name
 _MOST, _MOST_BYTES = 500, 2 << 20
 """Requests and bytes of one call: a part of what it may have, so that each is answered soon."""
 
-_FIELDS = {"workflow", "input", *ExecuteOptions.__annotations__} - {"wait", "view"}
+_FIELDS = {"workflow", "input", *ExecuteOptions.__annotations__} - {"wait", "view", "dry_run"}
 _FAULTS_SHOWN = 5
 
 

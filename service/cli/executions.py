@@ -65,11 +65,15 @@ async def execute(
     correlation_id: Annotated[str, _option("Id of what it belongs to, such as a CI run.")] = "",
     start_delay: Annotated[str | None, _option("Pause before the start, such as 30s or 2h.")] = None,
     timeout: Annotated[str | None, _option("How long it may take from its start, such as 10m.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Send nothing outside: mocks stand for steps.")] = False,
+    mocks: Annotated[str, _option("File with the mocks of a dry run, YAML or JSON; - for standard input.")] = "",
+    skip_waits: Annotated[bool, typer.Option("--skip-waits", help="Wait for no time in a dry run.")] = False,
 ) -> int:
     """Start an execution and name it. Ends with 1 if it has failed; with --watch or --wait unless it completed."""
     from flowkeep.requests import execute_request
     from service.cli import following
     from service.cli.arguments import check_span, parse_pairs, read_input
+    from service.cli.dry_runs import read_dry_run
 
     options: ExecuteOptions = {
         "revision": revision,
@@ -80,6 +84,7 @@ async def execute(
         "correlation_id": correlation_id,
         "start_delay": check_span(start_delay, "--start-delay"),
         "timeout": check_span(timeout, "--timeout"),
+        "dry_run": read_dry_run(mocks, is_dry=dry_run, skips_waits=skip_waits),
     }
     request = execute_request(workflow, read_input(input, set or (), set_string or ()), **options)
     with following.told_how_to_ask_again(session, request.request_id):
@@ -174,6 +179,7 @@ async def list_executions(
     created_before: Annotated[str | None, _option("Only created before a time.")] = None,
     ended_after: Annotated[str | None, _option("Only ended since a time.")] = None,
     ended_before: Annotated[str | None, _option("Only ended before a time.")] = None,
+    dry_run: Annotated[bool | None, _option("Only dry runs, or only what is none.", "--dry-run/--no-dry-run")] = None,
     order: Annotated[str, typer.Option(help="newest, longest or last-ended.")] = "newest",
     limit: Annotated[int, typer.Option(min=0, help="How many at most; 0 for all.")] = 50,
     page_token: Annotated[str, _option("next_page_token of the list before.")] = "",
@@ -197,6 +203,7 @@ async def list_executions(
         "created_before": parse_time(created_before, "--created-before"),
         "ended_from": parse_time(ended_after, "--ended-after"),
         "ended_before": parse_time(ended_before, "--ended-before"),
+        "dry_run": dry_run,
         "order": parse_choice(order, orders, "--order"),
     }
     await _list(session, options, limit, page_token, count=count)

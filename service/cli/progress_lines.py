@@ -120,7 +120,8 @@ def _step_happened(kind: str, event: ExecutionEvent, step: StepProgress) -> Text
     match kind:
         case "step_started":
             attempt = f", attempt {step.attempt}" if step.attempt > 1 else ""
-            return plain(f"started ({step.handler}){attempt}" + (f" on {step.worker}" if step.has_moved else ""))
+            handler = f"{step.handler}, mocked" if event.step_started.mocked else step.handler
+            return plain(f"started ({handler}){attempt}" + (f" on {step.worker}" if step.has_moved else ""))
         case "step_progressed":
             return plain(_with(f"{step.percent} %", step.note))
         case "step_waiting":

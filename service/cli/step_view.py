@@ -60,6 +60,7 @@ def _facts(execution_id: str, step: StepExecution, unreadable: Iterable[str]) ->
         ("Name", plain(step.display_name if step.display_name != step.path else "")),
         ("Execution", plain(execution_id)),
         ("Handler", plain(step.handler)),
+        ("Mocked", "yes, nothing ran in its place" if step.mocked else ""),
         ("State", state_text(step_state_name(step.state))),
         ("Iteration", str(step.iteration) if step.iteration > 1 else ""),
         ("Attempt", _number(step)),

@@ -135,7 +135,7 @@ def executions_table(executions: Iterable[Execution]) -> FittingTable:
         table.add_row(
             execution.execution_id,
             state_text(state_name(execution)),
-            plain(f"{execution.workflow_name}@{execution.revision}"),
+            plain(f"{execution.workflow_name}@{execution.revision}{' (dry run)' if execution.dry_run else ''}"),
             plain(_failed(execution)),
             took_text(execution),
             _progress(execution),
@@ -188,7 +188,7 @@ def steps_table(steps: Iterable[StepExecution]) -> FittingTable:
             attempts,
             span_text(duration_seconds(step.duration)) if step.HasField("duration") else "",
             plain(step.worker),
-            plain(_note(step)),
+            plain(", ".join(filter(None, (_note(step), "mocked" * step.mocked)))),
         )
     return table
 
@@ -212,6 +212,7 @@ def _execution_facts(execution: Execution) -> Facts:
     return Facts(
         ("Execution", Text(execution.execution_id, "bold")),
         ("Workflow", plain(f"{execution.workflow_name}, revision {execution.revision}")),
+        ("Dry run", "yes, it sends nothing outside" if execution.dry_run else ""),
         ("State", state_text(state_name(execution))),
         ("Paused", _pause_text(execution)),
         ("Progress", _whole_progress(execution)),

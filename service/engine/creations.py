@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from persistence import failpoints
 from persistence.breakpoints import BreakpointsMetError, WorkflowBreakpoints, setting
+from persistence.dry_runs import DryRun
 from persistence.errors import UnavailableError
 from persistence.model import Event as StoredEvent
 from persistence.model import Execution, ExecutionState, Message, MessageKind, StepCounts, Workflow
@@ -65,6 +66,8 @@ class Creations:
     def __init__(self, runner: Runner, new_id: Callable[[datetime], UUID] = uuid7) -> None:
         self._runner = runner
         self._new_id = new_id
+        self.registry = runner.context.registry
+        """The handlers that this process knows."""
 
     def row(self, workflow: Workflow, owner: str, **rest: Any) -> Execution:
         """Return the row of an execution that is created now, of which nothing has happened yet; `rest` of its facts.
@@ -97,8 +100,9 @@ class Creations:
             correlation_id=request.correlation_id,
             request_id=request.request_id,
             breakpoints=setting(None, owner, tuple(request.breakpoints)),
+            is_dry_run=request.dry_run is not None,
         )
-        if not request.start_delay:
+        if not request.start_delay or (request.dry_run is not None and request.dry_run.skips_waits):
             return execution
         try:
             scheduled = execution.create_time + timedelta(seconds=request.start_delay)
@@ -106,9 +110,11 @@ class Creations:
             raise ValidationError([Violation("start_delay", "must end before the year 10000")]) from None
         return replace(execution, scheduled_time=scheduled)
 
-    def accepted(self, execution: Execution, definition: Definition, given: Mapping[str, Any]) -> Plan:
+    def accepted(
+        self, execution: Execution, definition: Definition, given: Mapping[str, Any], dry_run: DryRun | None = None
+    ) -> Plan:
         """Return what follows from the acceptance of an execution alone."""
-        state = initial(execution, given, self._runner.name)
+        state = initial(execution, given, self._runner.name, dry_run)
         return planner.apply(definition, state, happenings.Accepted(execution.create_time))
 
     async def prepare(

@@ -186,13 +186,22 @@ def check_points(definition: Definition, points: Sequence[Breakpoint]) -> Work[N
         raise ValidationError(found)
 
 
+def named(definition: Definition, path: str) -> StepSpec | None:
+    """Return the step that a place or a path of an item names, None where there is none."""
+    spec = definition.places.get(paths.place(path))
+    return spec if "[" not in path or _OF_ITEM.fullmatch(path) else None
+
+
+def no_step(definition: Definition, path: str, field: str) -> Violation:
+    """Return what is wrong with a path that names no step."""
+    return Violation(field, f"{path!r} is no step of the workflow", f": {_some(list(definition.places))}")
+
+
 def wrong_path(definition: Definition, path: str, field: str) -> Iterator[Violation]:
     """Yield what is wrong with where an execution is to be held."""
     if path == EVERY:
         return
-    spec = definition.places.get(paths.place(path))
-    if spec is None or ("[" in path and not _OF_ITEM.fullmatch(path)):
-        some = _some(list(definition.places))
-        yield Violation(field, f"{path!r} is no step of the workflow", f": {some}")
+    if (spec := named(definition, path)) is None:
+        yield no_step(definition, path, field)
     elif isinstance(spec.action, Repeat):
         yield Violation(field, f"runs other steps, and is not held itself: name one of them, such as {path}.…")

@@ -12,6 +12,7 @@ from uuid import UUID
 from msgspec.structs import replace
 
 from persistence import failpoints
+from persistence.dry_runs import DryRun
 from persistence.errors import (
     RequestIdReusedError,
     UnavailableError,
@@ -33,6 +34,7 @@ from service.engine.begun import UNCLEAR, Begun, Doubtful, cost, is_another, kep
 from service.engine.creations import Creations
 from service.engine.debugging import check_points
 from service.engine.definition import Definition
+from service.engine.dry_runs import checking, normal
 from service.engine.forks import Forks
 from service.engine.ids import uuid7
 from service.engine.parsing import check_input
@@ -78,7 +80,9 @@ class Executions:
 
         Raises ValidationError, WorkflowNotFoundError, RevisionNotFoundError, RequestIdReusedError, QueueFullError.
         """
-        request = replace(request, input=await in_slices(normalising(dict(request.input), "input")))
+        given = await in_slices(normalising(dict(request.input), "input"))
+        dry_run = None if request.dry_run is None else await in_slices(normal(request.dry_run))
+        request = replace(request, input=given, dry_run=dry_run)
         if (created := await self._create_from_memory(scope, owner, request)) is not None:
             return created
         return await self._created(scope, owner, await self._begin(scope, owner, request, self._workflows.resolve))
@@ -148,11 +152,16 @@ class Executions:
         workflow = definition = None
         try:
             workflow, definition = await resolve(scope, request.workflow, request.revision)
-            check_input(definition, request.input)
-            await in_slices(check_points(definition, request.breakpoints))
+            dry_run = await self._checked(scope, definition, request)
         except UNCLEAR as error:
             return Doubtful(request, workflow, definition, error)
-        return Begun(request, workflow, definition, await self._create(workflow, definition, owner, request))
+        return Begun(request, workflow, definition, await self._create(workflow, definition, owner, request, dry_run))
+
+    async def _checked(self, scope: Scope, definition: Definition, request: StartRequest) -> DryRun | None:
+        """Return how the execution runs if it is to send nothing. Raises ValidationError for what does not fit."""
+        check_input(definition, request.input)
+        await in_slices(check_points(definition, request.breakpoints))
+        return await in_slices(checking(definition, scope.org, self.creations.registry, request.dry_run))
 
     async def _create_from_memory(self, scope: Scope, owner: str, request: StartRequest) -> Created | None:
         """Do as `execute` does by what is known here of the workflow; None if that is not enough, or no longer true."""
@@ -160,9 +169,8 @@ class Executions:
             return None
         workflow, definition = found
         try:
-            check_input(definition, request.input)
-            await in_slices(check_points(definition, request.breakpoints))
-            kept = await self._create(workflow, definition, owner, request, if_latest=not request.revision)
+            dry_run = await self._checked(scope, definition, request)
+            kept = await self._create(workflow, definition, owner, request, dry_run, if_latest=not request.revision)
             return await kept_or_refused(request, kept)
         except WorkflowNotFoundError:
             self._workflows.refute(scope, request.workflow, request.revision, workflow)
@@ -189,6 +197,7 @@ class Executions:
         definition: Definition,
         owner: str,
         request: StartRequest,
+        dry_run: DryRun | None,
         *,
         if_latest: bool = False,
     ) -> asyncio.Future[Created]:
@@ -198,8 +207,9 @@ class Executions:
             definition,
             request.input,
             content_hash(owner, request, workflow) if request.request_id else b"",
-            partial(self.creations.accepted, execution, definition, request.input),
+            partial(self.creations.accepted, execution, definition, request.input, dry_run),
             if_latest=if_latest,
+            dry_run=dry_run,
         )
         await failpoints.reach("exec.before_tx")
         return self.creations.hand_in(prepared)

@@ -31,6 +31,7 @@ TERMINATED = "TERMINATED"
 TASK_OVERDUE = "TASK_OVERDUE"
 SIGNAL_TIMEOUT = "SIGNAL_TIMEOUT"
 SIGNAL_INVALID = "SIGNAL_INVALID"
+NOT_MOCKED = "NOT_MOCKED"
 INTERNAL = "INTERNAL"
 
 # Of a stored failure, what only callers with the permission `executions.debug` see.

@@ -20,6 +20,7 @@ from persistence.requests import Method, Request
 from service.engine import paths
 from service.engine.creations import Creations
 from service.engine.definition import Definition, StepSpec
+from service.engine.dry_runs import resolving
 from service.engine.parsing import check_input
 from service.engine.payload import normalising, size
 from service.engine.planning.forking import Given, forking
@@ -132,7 +133,9 @@ class Forks:
         checks += inheritance.checks
         fork = self._copy(workflow, source, by, request, asks)
         given = source.input if asks.input is None else asks.input
-        accepting = forking(definition, fork, given, self._name, inheritance, Given(asks.outputs, asks.vars))
+        dry_run = await in_slices(resolving(definition, workflow.org, self._creations.registry, source.dry_run))
+        values = Given(asks.outputs, asks.vars)
+        accepting = forking(definition, fork, given, self._name, inheritance, values, dry_run)
         if checks and validate_only:
             return Forked(None, checks=checks)
         if checks:
@@ -148,7 +151,7 @@ class Forks:
             source = await self._repository.get_detail(scope, execution_id, most=_READ)
         else:
             source = await self._repository.get_detail(scope, execution_id, most=0, first=1)
-        lost = [name for name in source.unreadable if asks.path or name == "input"]
+        lost = [name for name in source.unreadable if asks.path or name in ("input", "dry_run")]
         if asks.input is not None and "input" in lost:
             lost.remove("input")
         if lost:
@@ -205,6 +208,7 @@ class Forks:
             correlation_id=before.correlation_id,
             request_id=request.id if request is not None else "",
             lineage=Lineage(before.id, before.last_seq, asks.path, iteration),
+            is_dry_run=before.is_dry_run,
         )
 
     async def _create(
@@ -216,9 +220,9 @@ class Forks:
         accepted: Plan,
         request: Request | None,
     ) -> Forked:
-        content_hash = request.content_hash if request is not None else b""
+        content_hash, dry_run = request.content_hash if request is not None else b"", accepted.state.dry_run
         prepared = await self._creations.prepare(
-            execution, definition, given, content_hash, lambda: accepted, vars=asks.vars
+            execution, definition, given, content_hash, lambda: accepted, vars=asks.vars, dry_run=dry_run
         )
         await failpoints.reach("fork.before_commit")
         created = await asyncio.shield(self._creations.hand_in(prepared))

@@ -75,7 +75,7 @@ class History:
         now, definition = await (self._now if has_steps else self._without_steps)(scope, execution_id)
         if seq > now.execution.last_seq:
             raise CursorAheadError(seq, now.execution.last_seq)
-        folding = Folding(definition, now.execution, now.input, has_steps=has_steps)
+        folding = Folding(definition, now.execution, now.input, dry_run=now.dry_run, has_steps=has_steps)
         lost = [name for name in now.unreadable if name == "input" or name in now.execution.unreadable]
         uses = now.execution.usage is not None  # where there is none now, there was none before
         slicing, size, left, time = Slicing(), 0, MOST_HISTORY, now.execution.create_time

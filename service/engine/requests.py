@@ -11,6 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from persistence.breakpoints import Breakpoint
+from persistence.dry_runs import DryRun
 from persistence.model import Workflow
 from persistence.requests import Method, Request
 from service.engine.definition import Definition
@@ -35,6 +36,7 @@ class StartRequest(msgspec.Struct, frozen=True):
     start_delay: float = 0.0
     timeout: float | None = None
     breakpoints: Sequence[Breakpoint] = ()
+    dry_run: DryRun | None = None
 
 
 def asked(
@@ -70,6 +72,8 @@ def content_hash(owner: str, request: StartRequest, workflow: Workflow | None = 
     }
     if request.breakpoints:
         content["breakpoints"] = [[point.path, point.condition] for point in request.breakpoints]
+    if request.dry_run is not None:
+        content["dry_run"] = msgspec.to_builtins(request.dry_run)
     return hashlib.sha256(_encoded(content)).digest()[:_KEPT]
 
 

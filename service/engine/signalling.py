@@ -125,8 +125,13 @@ class Signalling:
         return await self._repository.get_execution(scope, execution_id)
 
     async def find(self, scope: Scope, target: Correlation) -> UUID | None:
-        """Return the execution that goes on of a workflow with a correlation id. Raises CorrelationAmbiguousError."""
-        where = ExecutionFilter(workflow=target.workflow, states=_OPEN, correlation_id=target.correlation_id)
+        """Return the execution that goes on of a workflow with a correlation id, and is no dry run.
+
+        Raises CorrelationAmbiguousError.
+        """
+        where = ExecutionFilter(
+            workflow=target.workflow, states=_OPEN, correlation_id=target.correlation_id, is_dry_run=False
+        )
         found = await self._repository.list_executions(scope, where, ExecutionOrder.NEWEST, None, 2)
         if len(found) > 1:
             raise CorrelationAmbiguousError(target.workflow, target.correlation_id)

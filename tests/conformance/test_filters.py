@@ -30,6 +30,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "failed": {"state": ExecutionState.FAILED, "end_time": MOMENT + MINUTE, "tags": ("a",)},
     "paused": {"state": ExecutionState.PAUSED},
     "undoing": {"state": ExecutionState.COMPENSATING},
+    "dry": {"is_dry_run": True},
 }
 
 CASES: list[tuple[ExecutionFilter, set[str]]] = [
@@ -49,6 +50,8 @@ CASES: list[tuple[ExecutionFilter, set[str]]] = [
     (ExecutionFilter(states=[ExecutionState.COMPLETED, ExecutionState.PAUSED]), {"done", "paused"}),
     (ExecutionFilter(states=[ExecutionState.CANCELLED]), set()),
     (ExecutionFilter(states=[ExecutionState.COMPENSATING]), {"undoing"}),
+    (ExecutionFilter(is_dry_run=True), {"dry"}),
+    (ExecutionFilter(is_dry_run=False), {*ROWS, "other"} - {"dry"}),
     (ExecutionFilter(workflow="other"), {"other"}),
     (ExecutionFilter(workflow="absent"), set()),
     (ExecutionFilter(workflow="oth%"), set()),

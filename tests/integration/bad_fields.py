@@ -96,11 +96,15 @@ def broken(descriptor, within=()):
         if message and message.GetOptions().map_entry:
             keys, values = message.fields_by_name["key"], message.fields_by_name["value"]
             for key in bad_values(keys, rules.map.keys):
-                yield name, key, lambda m, n=name, k=key: getattr(m, n).update({k: "1"})
-            for value in bad_values(values, rules.map.values):
-                yield name, value, lambda m, n=name, v=value: getattr(m, n).update({"k": v})
-            many = {f"k{n}": "1" for n in range(rules.map.max_pairs + 1)}
-            yield name, "too many", lambda m, n=name, v=many: getattr(m, n).update(v)
+                yield name, key, lambda m, n=name, k=key: add_entries(getattr(m, n), [k])
+            many = [f"k{n}" for n in range(rules.map.max_pairs + 1)]
+            yield name, "too many", lambda m, n=name, v=many: add_entries(getattr(m, n), v)
+            if values.message_type:
+                for path, what, spoil in broken(values.message_type, within):
+                    yield f'{name}["k"].{path}', what, lambda m, n=name, s=spoil: s(getattr(m, n)["k"])
+            else:
+                for value in bad_values(values, rules.map.values):
+                    yield name, value, lambda m, n=name, v=value: getattr(m, n).update({"k": v})
         elif field.is_repeated and message:
             for path, what, spoil in broken(message, within) if message not in within else ():
                 yield f"{name}[0].{path}", what, lambda m, n=name, s=spoil: s(first(getattr(m, n)))
@@ -121,6 +125,14 @@ def broken(descriptor, within=()):
         else:
             for value in bad_values(field, rules):
                 yield name, value, lambda m, n=name, v=value: put(m, n, v)
+
+
+def add_entries(entries, keys):
+    for key in keys:
+        if hasattr(entries, "get_or_create"):  # of messages
+            entries.get_or_create(key)
+        else:
+            entries[key] = "1"
 
 
 def first(entries):

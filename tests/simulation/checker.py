@@ -8,15 +8,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
-from persistence.memory.tables import ExecutionRow
-from persistence.model import StepKey
 from persistence.transition import CommitResult
 from service.engine.failure import INTERRUPTED, OUTCOME_UNKNOWN, TERMINATED
 from tests.simulation.bulking import check_bulks
 from tests.simulation.cancelling import check_cancels
 from tests.simulation.clients import PERSON
 from tests.simulation.debugging import check_breakpoints
-from tests.simulation.folding import agrees, fold, opened
+from tests.simulation.dry_running import check_dry_runs
+from tests.simulation.folding import agrees, fold, given_by_hand, opened
 from tests.simulation.forking import check_forks
 from tests.simulation.history import Call, Claim, Write
 from tests.simulation.link import HELD
@@ -52,6 +51,7 @@ def check(world: World) -> list[str]:
         check_pauses,
         check_halts,
         check_breakpoints,
+        check_dry_runs,
         check_signals,
         check_retries,
         check_forks,
@@ -199,23 +199,13 @@ def _is_once(world: World, execution_id: UUID, path: str) -> bool:
 
 def _completed_without_call(world: World, calls: dict[tuple[UUID, str, int], list[Call]]) -> Iterator[str]:
     for execution_id, row in world.database.tables.executions.items():
-        given = _given_by_hand(row)
+        given = given_by_hand(row.events)
         for (path, iteration), step in row.steps.items():
-            if step.handler in ("effect", "pure") and step.state.value == "COMPLETED" and step.key not in given:
+            is_given = step.is_mocked or step.key in given
+            if step.handler in ("effect", "pure") and step.state.value == "COMPLETED" and not is_given:
                 made = calls.get((execution_id, path, iteration), [])
                 if not any(call.outcome == "succeeded" and call.attempt == step.attempt for call in made):
                     yield f"ST1: {execution_id} {path} is COMPLETED and no call of its attempt succeeded"
-
-
-def _given_by_hand(row: ExecutionRow) -> set[StepKey]:
-    """Return the iterations whose output was inherited, or put in the place of a call."""
-    given = set[StepKey]()
-    for message in opened(row.events):
-        if message.inherited and message.HasField("step_completed"):
-            given.add((message.step_completed.path, message.step_completed.iteration))
-        elif message.HasField("reopened") and message.reopened.edit.HasField("output"):
-            given.add((message.reopened.edit.path, message.reopened.edit.iteration))
-    return given
 
 
 def _calls_before_commits(world: World) -> Iterator[str]:

@@ -26,6 +26,7 @@ from persistence.people import Person, Task
 from service.engine.requests import StartRequest
 from service.engine.violations import ValidationError
 from service.engine.watch import Bookmark, Output, ShuttingDownError
+from tests.simulation.dry_running import dry_run
 from tests.simulation.history import Answer, Stream
 from tests.simulation.scenario import OrderSpec, Request
 from tests.simulation.signalling import NAME
@@ -318,12 +319,14 @@ class Clients:
         return self._world.scenario.workflows[spec.workflow].org
 
     def _order(self, request: Request, spec: OrderSpec) -> StartRequest:
+        document, fails = self._world.scenario.workflows[spec.workflow].document, spec.mocks_fail
         return StartRequest(
-            workflow=self._world.scenario.workflows[spec.workflow].document["name"],
+            workflow=document["name"],
             input={**spec.input, "changed": True} if request.is_changed else spec.input,
             request_id=f"request-{request.order}",
             correlation_id=f"order-{request.order}",
             start_delay=spec.start_delay,
             timeout=spec.timeout,
             priority=spec.priority,
+            dry_run=None if fails is None else dry_run(document, fails, skips_waits=spec.skips_waits),
         )

@@ -112,3 +112,14 @@ def agrees(folded: Folded, row: Any) -> list[str]:
     if missing := folded.steps.keys() - row.steps.keys():
         problems.append(f"I5: steps {sorted(missing)} are in the events and not in the table")
     return problems
+
+
+def given_by_hand(events: Sequence[Event]) -> set[StepKey]:
+    """Return the iterations whose output was inherited, or put in the place of a call."""
+    given = set[StepKey]()
+    for message in opened(events):
+        if message.inherited and message.HasField("step_completed"):
+            given.add((message.step_completed.path, message.step_completed.iteration))
+        elif message.HasField("reopened") and message.reopened.edit.HasField("output"):
+            given.add((message.reopened.edit.path, message.reopened.edit.iteration))
+    return given

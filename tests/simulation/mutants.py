@@ -321,6 +321,17 @@ def _lost_edit_of_retry(stack: ExitStack) -> None:
         _replace(stack, module, "restoring", restored)
 
 
+@_mutant("M32", "a dry run calls a handler that sends, after failover", "DR1")
+def _lost_mocks(stack: ExitStack) -> None:
+    def restored(definition: Definition, detail: ExecutionDetail, worker: str) -> Work[State]:
+        state = yield from before(definition, detail, worker)
+        return structs.replace(state, dry_run=None)
+
+    before = restoring.restoring
+    for module in (restoring, driver):
+        _replace(stack, module, "restoring", restored)
+
+
 @_mutant("M30", "a fork shares a payload with its original", "RE4")
 def _shared_payload(stack: ExitStack) -> None:
     def create(self: journal.MemoryJournal, new: NewExecution) -> Created:

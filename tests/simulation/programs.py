@@ -47,6 +47,7 @@ def scenario(seed: int) -> Scenario:
     orders = [_debugged(Random(f"scenario {seed} debug {number}"), order) for number, order in enumerate(orders)]
     orders = [_signalled(Random(f"scenario {seed} signals {number}"), order) for number, order in enumerate(orders)]
     orders = [_gone_on(Random(f"scenario {seed} retries {number}"), order) for number, order in enumerate(orders)]
+    orders = [_dry(Random(f"scenario {seed} dry {number}"), order) for number, order in enumerate(orders)]
     ttl = random.choice((2.0, 2.0, 3.0))
     return Scenario(
         seed=seed,
@@ -157,6 +158,13 @@ def _halts(random: Random, workflows: int) -> list[HaltSpec]:
         HaltSpec(round(random.uniform(0.0, 0.7 * SPAN), 3), each, random.choice(spans), random.random() < 0.5)
         for each in paused
     ]
+
+
+def _dry(random: Random, order: OrderSpec) -> OrderSpec:
+    """Return an order that may be a dry run."""
+    if random.random() > 0.2:
+        return order
+    return replace(order, mocks_fail=random.choice((0, 0, 1, 2)), skips_waits=random.random() < 0.5)
 
 
 def _faults(random: Random, replicas: int, ttl: float) -> list[Fault]:

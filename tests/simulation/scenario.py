@@ -91,6 +91,9 @@ class OrderSpec(msgspec.Struct, frozen=True):
     """Seconds after which somebody sends it a signal, from when it is known or from the one before."""
     retries: list[RetrySpec] = []
     forks: list[ForkSpec] = []
+    mocks_fail: int | None = None
+    """How many times each mock of a dry run fails; None: it is none. With `skips_waits` it waits for no time."""
+    skips_waits: bool = False
 
 
 class Fault(msgspec.Struct, frozen=True):

@@ -12,6 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from flowkeep.v1.event_pb2 import ExecutionEvent
 from persistence.transition import CommitResult
+from service.engine.definition import LEAST_PAUSE
 from service.engine.failure import INTERRUPTED
 from tests.simulation.database import BEGINNING
 from tests.simulation.folding import opened
@@ -42,12 +43,20 @@ def check_times(world: World) -> Iterator[str]:
             delay = order.start_delay if row.execution.lineage is None else 0.0
             document = world.scenario.workflows[order.workflow].document
             timeout = order.timeout or document["timeout"]
-            for problem in _early(messages, times, document, delay, timeout):
+            skips_waits = order.mocks_fail is not None and order.skips_waits
+            delay = 0.0 if skips_waits else delay
+            for problem in _early(messages, times, document, delay, timeout, skips_waits=skips_waits):
                 yield f"I14: {problem} ({execution_id})"
 
 
 def _early(
-    messages: list[ExecutionEvent], times: list[float], document: Mapping[str, Any], delay: float, timeout: float
+    messages: list[ExecutionEvent],
+    times: list[float],
+    document: Mapping[str, Any],
+    delay: float,
+    timeout: float,
+    *,
+    skips_waits: bool,
 ) -> Iterator[str]:
     steps = {step["id"]: step for step in document["steps"]}
     timers: dict[str, _Timer] = {"": _Timer("it was delayed", times[0], delay, messages[0].created.scheduled_time)}
@@ -71,7 +80,7 @@ def _early(
                 timers[path] = _Timer(f"step {path} waited", time, duration, message.step_waiting.wait.wake_time)
             case "step_retrying" if message.step_retrying.failure.code != INTERRUPTED:  # after which there is no pause
                 failures[path] = failures.get(path, 0) + 1
-                pause = _pause(steps[path], failures[path])
+                pause = LEAST_PAUSE if skips_waits else _pause(steps[path], failures[path])
                 timers[path] = _Timer(f"step {path} paused", time, pause, message.step_retrying.retry_time)
             case "step_completed" if message.step_completed.output.struct_value.fields["completed_by"].string_value:
                 timers.pop(path, None)  # somebody did what it asked for before that was due

@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from service.api.event_reading import decode
 from service.api.events import encode
+from service.engine.planning import events
 from service.engine.planning.folding import Folding
 from tests.unit.planner_programs import Driver, check_stored
 
@@ -23,3 +24,4 @@ def check(driver: Driver) -> None:
     assert list(told.steps) == sorted(driver.rows.values(), key=lambda row: row.key)
     kept = replace(driver.execution, bytes=0, ending=None, wake_time=None)
     assert replace(told.execution, bytes=0) == kept
+    assert {body.dry_run for body in driver.bodies if isinstance(body, events.Created)} <= {driver.dry_run is not None}

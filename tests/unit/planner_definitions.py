@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+from persistence.dry_runs import DryRun, Mock, MockFailure
 from service.engine.definition import (
     Action,
     Block,
@@ -21,6 +22,17 @@ from service.engine.parsing.sources import IN_ASSIGN, IN_PARAMS, VARIABLES
 
 OF_ITEM = frozenset({"item", "index", "previous"})
 """What expressions see beyond the rest in the body of a `for_each`; here they may be written anywhere."""
+
+DRY_RUNS = [
+    *(None,) * 7,
+    DryRun(handlers={"work": Mock({"absent": 1}), "wait_signal": Mock(7)}, skips_waits=True),
+    DryRun(
+        mocks={"s1": Mock(None, MockFailure("NEVER", times=1)), "s0": Mock(failure=MockFailure("X", retryable=True))},
+        default=Mock(1),
+        defaulted=("s2", "s3.a0"),
+    ),
+]
+"""What executions of random workflows may be given; most are no dry runs."""
 
 
 def seconds(number: float) -> timedelta:

@@ -31,11 +31,12 @@ def forked(
     """Return the driver of an execution that is made from another one, and has not started."""
     inheritance = inherited(definition, newest(source.steps), start, given)
     assert not inheritance.checks
-    driver = Driver(definition, source.input, waits_turns=waits_turns)
+    driver = Driver(definition, source.input, waits_turns=waits_turns, dry_run=source.dry_run)
     lineage = Lineage(source.execution.id, source.execution.last_seq, start, 1)
     fresh = replace(driver.execution, id=UUID(int=9), last_seq=0, lineage=lineage)
-    driver.initial = initial(fresh, driver.input)
-    driver.execution, plan = in_one_go(forking(definition, fresh, driver.input, "", inheritance, given))
+    dry_run = source.dry_run
+    driver.initial = initial(fresh, driver.input, dry_run=dry_run)
+    driver.execution, plan = in_one_go(forking(definition, fresh, driver.input, "", inheritance, given, dry_run))
     driver.vars = dict(given.vars)
     driver.state = plan.state
     driver.turns.clear()

@@ -29,7 +29,7 @@ from service.engine.expressions import Template, compile_condition, compile_valu
 from service.engine.failure import HANDLER_ERROR, Failure
 from service.engine.parsing.sources import VARIABLES
 from service.engine.planning import happenings
-from tests.unit.planner_definitions import each, graph, sequence, step
+from tests.unit.planner_definitions import DRY_RUNS, each, graph, sequence, step
 from tests.unit.planner_programs import CANCEL, T0, Driver
 from tests.unit.planner_repeats import play_stale, repeat
 
@@ -188,6 +188,7 @@ def histories(draw: Draw) -> Driver:
         waits_turns=True,
         work=draw(st.sampled_from(_WORK)),
         enough=draw(st.sampled_from(_ENOUGH)),
+        dry_run=draw(st.sampled_from(DRY_RUNS)),
     )
     if beginning == "start":
         driver.start()

@@ -13,6 +13,7 @@ from uuid import UUID
 from immutables import Map
 from msgspec.structs import replace
 
+from persistence.dry_runs import DryRun
 from persistence.model import (
     Edit,
     Execution,
@@ -29,7 +30,7 @@ from service.engine.definition import (
 )
 from service.engine.expressions import cost
 from service.engine.failure import HANDLER_ERROR, Failure
-from service.engine.planning import happenings, planner, step_rules
+from service.engine.planning import happenings, planner, rules
 from service.engine.planning.course import Course
 from service.engine.planning.effects import CancelAttempt, StartAttempt
 from service.engine.planning.events import Event, EventBody, StepStarted
@@ -81,6 +82,7 @@ class Driver(Messages):
         waits_turns: bool = False,
         work: int | None = None,
         enough: int | None = None,
+        dry_run: DryRun | None = None,
     ) -> None:
         self.definition = definition
         self.waits_turns = waits_turns
@@ -104,9 +106,10 @@ class Driver(Messages):
             timeout=definition.timeout,
             counts=StepCounts(total=len(definition.root.steps)),
             scheduled_time=scheduled_time,
+            is_dry_run=dry_run is not None,
         )
-        self.input, self.vars = dict(input or {}), dict[str, Any]()
-        self.initial = self.state = initial(self.execution, self.input)
+        self.input, self.vars, self.dry_run = dict(input or {}), dict[str, Any](), dry_run
+        self.initial = self.state = initial(self.execution, self.input, dry_run=dry_run)
         self._is_fresh = False  # whether the process has just read it
         self.apply(happenings.Accepted(T0))
 
@@ -135,7 +138,8 @@ class Driver(Messages):
         """What a store holds."""
         steps, state = [*self.past, *self.rows.values()], self.state
         detail = ExecutionDetail(self.execution, self.input, state.result, steps)
-        return replace(detail, signals=state.signals, edit=state.edit, vars=self.vars, edited=state.edited)
+        given = {"vars": self.vars, "edited": state.edited, "dry_run": self.dry_run}
+        return replace(detail, signals=state.signals, edit=state.edit, **given)
 
     def wake_time(self, path: str) -> datetime | None:
         """Until when a step waits."""
@@ -148,7 +152,7 @@ class Driver(Messages):
         """Return what follows from a happening within what one application may do."""
         with (
             mock.patch.object(cost, "PER_ALLOWANCE", self._work or cost.PER_ALLOWANCE),
-            mock.patch.object(step_rules, "ENOUGH", self._enough or step_rules.ENOUGH),
+            mock.patch.object(rules, "ENOUGH", self._enough or rules.ENOUGH),
         ):
             return planner.apply(self.definition, state, happening, begins=begins)
 

@@ -61,7 +61,7 @@ async def test_a_json_object_on_a_line_for_each_event(capsys):
     printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [event["seq"] for event in printed] == list(range(1, len(events) + 1))
     assert all(event["execution_id"] == ID for event in printed)
-    completed = {"path": "fetch", "attempt": 2, "output": {"n": 3}, "iteration": 1, "signal_ids": []}
+    completed = {"path": "fetch", "attempt": 2, "output": {"n": 3}, "iteration": 1, "signal_ids": [], "mocked": False}
     assert printed[6]["step_completed"] == completed
     assert printed[0]["progress_percent"] == 0
     assert printed[-1]["finished"]["state"] == "CANCELLED"

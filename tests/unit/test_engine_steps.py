@@ -11,7 +11,7 @@ import pytest
 from persistence.model import Step, WaitKind
 from service.engine.parsing import parse
 from service.engine.planning import events, happenings, planner
-from service.engine.planning.step_rules import ENOUGH
+from service.engine.planning.rules import ENOUGH
 from tests.unit.documents import CATALOG, DEFAULTS, graph, step, workflow, wrong
 from tests.unit.planner_definitions import seconds
 from tests.unit.planner_programs import T0, Driver, check_stored, started

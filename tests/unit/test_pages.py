@@ -44,7 +44,7 @@ ID = r"[A-Z]{1,2}\d+|\d+(?:\.\d+)*"
 CITATION = re.compile(
     rf"(?<![\w/])({'|'.join(WORDS)})(?![\w.]*\.md|\w)((?: (?:{ID})\b)(?:(?:,| and| to) (?:{ID})\b)*)?"
 )
-BARE = re.compile(r"(?<![\w.-])(?:CA|EX|H|I|K|LI|M|RE|ST|W)\d{1,2}(?!\w|\.\w)")
+BARE = re.compile(r"(?<![\w.-])(?:CA|DR|EX|H|I|K|LI|M|RE|ST|W)\d{1,2}(?!\w|\.\w)")
 """The ids that tests name without the word, of CONTRACT and FAULTS."""
 
 

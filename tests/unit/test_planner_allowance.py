@@ -14,7 +14,8 @@ from service.engine.expressions import compile_value, cost
 from service.engine.expressions.cost import MAX_WORK, PER_ALLOWANCE
 from service.engine.planning import happenings
 from service.engine.planning.restoring import restore
-from service.engine.planning.step_rules import ENOUGH, WORK_OF_EDGE
+from service.engine.planning.rules import ENOUGH
+from service.engine.planning.step_rules import WORK_OF_EDGE
 from tests.unit.planner_definitions import each, graph, sequence, step
 from tests.unit.planner_histories import histories
 from tests.unit.planner_programs import Driver, check_stored, started, starts, told_by_rows

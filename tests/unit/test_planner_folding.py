@@ -45,8 +45,8 @@ def expected(stored: ExecutionDetail) -> ExecutionDetail:
 
 def check(driver: Driver) -> None:
     """After every transition the fold of the events, as they are stored, is what the rows hold."""
-    folding = Folding(driver.definition, driver.execution, driver.input)
-    bare = Folding(driver.definition, driver.execution, driver.input, has_steps=False)
+    folding = Folding(driver.definition, driver.execution, driver.input, dry_run=driver.dry_run)
+    bare = Folding(driver.definition, driver.execution, driver.input, dry_run=driver.dry_run, has_steps=False)
     for turn in driver.turns:
         for event in turn.plan.events:
             stored = decode(encode(event))
@@ -78,7 +78,7 @@ def test_what_ends_without_a_word_of_its_steps_has_cancelled_them() -> None:
     """As the store ends an execution of which nobody can go on with the rows."""
     driver = Driver(sequence(step("a"), step("b")))
     driver.start()
-    folding = Folding(driver.definition, driver.execution, driver.input)
+    folding = Folding(driver.definition, driver.execution, driver.input, dry_run=driver.dry_run)
     for event in driver.events:
         folding.take(event)
     failure, seq = Failure("UNREADABLE_RECORD", "it cannot be read"), driver.execution.last_seq + 1
@@ -92,7 +92,7 @@ def test_what_ends_without_a_word_of_its_steps_has_cancelled_them() -> None:
 def test_what_is_reopened_runs_again_as_the_next_run() -> None:
     """As `ExecutionReopened` tells; what becomes of its steps, the events that follow do."""
     driver = Driver(sequence(step("a")))
-    folding = Folding(driver.definition, driver.execution, driver.input)
+    folding = Folding(driver.definition, driver.execution, driver.input, dry_run=driver.dry_run)
     failure = Failure("BROKEN", "it broke")
     bodies: tuple[events.EventBody, ...] = (
         events.Started(T0),

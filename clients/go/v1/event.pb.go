@@ -469,7 +469,9 @@ type ExecutionCreated struct {
 	// Output only. When the execution will start, if a start delay was given.
 	ScheduledTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=scheduled_time,json=scheduledTime,proto3" json:"scheduled_time,omitempty"`
 	// Output only. Where the execution comes from, if it was made from another one.
-	Lineage       *Lineage `protobuf:"bytes,6,opt,name=lineage,proto3" json:"lineage,omitempty"`
+	Lineage *Lineage `protobuf:"bytes,6,opt,name=lineage,proto3" json:"lineage,omitempty"`
+	// Output only. Whether it sends nothing outside.
+	DryRun        bool `protobuf:"varint,7,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -546,6 +548,13 @@ func (x *ExecutionCreated) GetLineage() *Lineage {
 	return nil
 }
 
+func (x *ExecutionCreated) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
 // The execution started.
 type ExecutionStarted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -609,7 +618,9 @@ type StepStarted struct {
 	Iteration int32 `protobuf:"varint,5,opt,name=iteration,proto3" json:"iteration,omitempty"`
 	// Output only. Parameters of the attempt, with templates filled in; of a `for_each` `{"items": […]}`, the list that it
 	// goes over. Only for callers with the permission `workflows.read`.
-	Input         *structpb.Struct `protobuf:"bytes,6,opt,name=input,proto3" json:"input,omitempty"`
+	Input *structpb.Struct `protobuf:"bytes,6,opt,name=input,proto3" json:"input,omitempty"`
+	// Output only. Whether a mock stands in its place: no handler is called.
+	Mocked        bool `protobuf:"varint,7,opt,name=mocked,proto3" json:"mocked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -684,6 +695,13 @@ func (x *StepStarted) GetInput() *structpb.Struct {
 		return x.Input
 	}
 	return nil
+}
+
+func (x *StepStarted) GetMocked() bool {
+	if x != nil {
+		return x.Mocked
+	}
+	return false
 }
 
 // A running attempt reported progress.
@@ -1104,7 +1122,9 @@ type StepCompleted struct {
 	// Output only. What the attempt that succeeded used; absent when nothing.
 	Usage *Usage `protobuf:"bytes,5,opt,name=usage,proto3" json:"usage,omitempty"`
 	// Output only. Ids of the signals that the step has taken, each as `signal_received` told it.
-	SignalIds     []string `protobuf:"bytes,6,rep,name=signal_ids,json=signalIds,proto3" json:"signal_ids,omitempty"`
+	SignalIds []string `protobuf:"bytes,6,rep,name=signal_ids,json=signalIds,proto3" json:"signal_ids,omitempty"`
+	// Output only. Whether a mock stood in its place.
+	Mocked        bool `protobuf:"varint,7,opt,name=mocked,proto3" json:"mocked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1181,6 +1201,13 @@ func (x *StepCompleted) GetSignalIds() []string {
 	return nil
 }
 
+func (x *StepCompleted) GetMocked() bool {
+	if x != nil {
+		return x.Mocked
+	}
+	return false
+}
+
 // A step failed for good.
 type StepFailed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1202,7 +1229,9 @@ type StepFailed struct {
 	Usage *Usage `protobuf:"bytes,7,opt,name=usage,proto3" json:"usage,omitempty"`
 	// Output only. Ids of the signals that the step had taken when it failed: one that did not meet its schema, or all of
 	// which the step could not be completed.
-	SignalIds     []string `protobuf:"bytes,8,rep,name=signal_ids,json=signalIds,proto3" json:"signal_ids,omitempty"`
+	SignalIds []string `protobuf:"bytes,8,rep,name=signal_ids,json=signalIds,proto3" json:"signal_ids,omitempty"`
+	// Output only. Whether a mock stood in its place.
+	Mocked        bool `protobuf:"varint,9,opt,name=mocked,proto3" json:"mocked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1291,6 +1320,13 @@ func (x *StepFailed) GetSignalIds() []string {
 		return x.SignalIds
 	}
 	return nil
+}
+
+func (x *StepFailed) GetMocked() bool {
+	if x != nil {
+		return x.Mocked
+	}
+	return false
 }
 
 // A step was skipped.
@@ -2199,7 +2235,7 @@ const file_flowkeep_v1_event_proto_rawDesc = "" +
 	"\x0fbreakpoints_set\x18\x1b \x01(\v2\x1b.flowkeep.v1.BreakpointsSetH\x00R\x0ebreakpointsSet\x12:\n" +
 	"\vstep_edited\x18\x1c \x01(\v2\x17.flowkeep.v1.StepEditedH\x00R\n" +
 	"stepEditedB\x06\n" +
-	"\x04kind\"\xfd\x01\n" +
+	"\x04kind\"\x96\x02\n" +
 	"\x10ExecutionCreated\x12\x1f\n" +
 	"\vworkflow_id\x18\x01 \x01(\tR\n" +
 	"workflowId\x12#\n" +
@@ -2207,16 +2243,18 @@ const file_flowkeep_v1_event_proto_rawDesc = "" +
 	"\brevision\x18\x03 \x01(\x05R\brevision\x12\x14\n" +
 	"\x05owner\x18\x04 \x01(\tR\x05owner\x12A\n" +
 	"\x0escheduled_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\rscheduledTime\x12.\n" +
-	"\alineage\x18\x06 \x01(\v2\x14.flowkeep.v1.LineageR\alineage\"S\n" +
+	"\alineage\x18\x06 \x01(\v2\x14.flowkeep.v1.LineageR\alineage\x12\x17\n" +
+	"\adry_run\x18\a \x01(\bR\x06dryRun\"S\n" +
 	"\x10ExecutionStarted\x12?\n" +
-	"\rdeadline_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\fdeadlineTime\"\xba\x01\n" +
+	"\rdeadline_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\fdeadlineTime\"\xd2\x01\n" +
 	"\vStepStarted\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
 	"\ahandler\x18\x02 \x01(\tR\ahandler\x12\x18\n" +
 	"\aattempt\x18\x03 \x01(\x05R\aattempt\x12\x16\n" +
 	"\x06worker\x18\x04 \x01(\tR\x06worker\x12\x1c\n" +
 	"\titeration\x18\x05 \x01(\x05R\titeration\x12-\n" +
-	"\x05input\x18\x06 \x01(\v2\x17.google.protobuf.StructR\x05input\"\xa1\x01\n" +
+	"\x05input\x18\x06 \x01(\v2\x17.google.protobuf.StructR\x05input\x12\x16\n" +
+	"\x06mocked\x18\a \x01(\bR\x06mocked\"\xa1\x01\n" +
 	"\x0eStepProgressed\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\x12)\n" +
@@ -2247,7 +2285,7 @@ const file_flowkeep_v1_event_proto_rawDesc = "" +
 	"retry_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tretryTime\x12\x1c\n" +
 	"\titeration\x18\x05 \x01(\x05R\titeration\x12\x1a\n" +
 	"\bfailures\x18\x06 \x01(\x05R\bfailures\x12(\n" +
-	"\x05usage\x18\a \x01(\v2\x12.flowkeep.v1.UsageR\x05usage\"\xd4\x01\n" +
+	"\x05usage\x18\a \x01(\v2\x12.flowkeep.v1.UsageR\x05usage\"\xec\x01\n" +
 	"\rStepCompleted\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\x12.\n" +
@@ -2255,7 +2293,8 @@ const file_flowkeep_v1_event_proto_rawDesc = "" +
 	"\titeration\x18\x04 \x01(\x05R\titeration\x12(\n" +
 	"\x05usage\x18\x05 \x01(\v2\x12.flowkeep.v1.UsageR\x05usage\x12\x1d\n" +
 	"\n" +
-	"signal_ids\x18\x06 \x03(\tR\tsignalIds\"\x94\x02\n" +
+	"signal_ids\x18\x06 \x03(\tR\tsignalIds\x12\x16\n" +
+	"\x06mocked\x18\a \x01(\bR\x06mocked\"\xac\x02\n" +
 	"\n" +
 	"StepFailed\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
@@ -2266,7 +2305,8 @@ const file_flowkeep_v1_event_proto_rawDesc = "" +
 	"\x0eattempt_failed\x18\x06 \x01(\bR\rattemptFailed\x12(\n" +
 	"\x05usage\x18\a \x01(\v2\x12.flowkeep.v1.UsageR\x05usage\x12\x1d\n" +
 	"\n" +
-	"signal_ids\x18\b \x03(\tR\tsignalIds\"W\n" +
+	"signal_ids\x18\b \x03(\tR\tsignalIds\x12\x16\n" +
+	"\x06mocked\x18\t \x01(\bR\x06mocked\"W\n" +
 	"\vStepSkipped\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x1c\n" +

@@ -266,6 +266,8 @@ const (
 	FailureCode_FAILURE_CODE_SIGNAL_INVALID FailureCode = 65
 	// The execution was ended by `Terminate`.
 	FailureCode_FAILURE_CODE_TERMINATED FailureCode = 67
+	// A step of a dry run has no mock, and its handler may send something.
+	FailureCode_FAILURE_CODE_NOT_MOCKED FailureCode = 80
 )
 
 // Enum value maps for FailureCode.
@@ -334,6 +336,7 @@ var (
 		64: "FAILURE_CODE_SIGNAL_TIMEOUT",
 		65: "FAILURE_CODE_SIGNAL_INVALID",
 		67: "FAILURE_CODE_TERMINATED",
+		80: "FAILURE_CODE_NOT_MOCKED",
 	}
 	FailureCode_value = map[string]int32{
 		"FAILURE_CODE_UNSPECIFIED":                 0,
@@ -399,6 +402,7 @@ var (
 		"FAILURE_CODE_SIGNAL_TIMEOUT":              64,
 		"FAILURE_CODE_SIGNAL_INVALID":              65,
 		"FAILURE_CODE_TERMINATED":                  67,
+		"FAILURE_CODE_NOT_MOCKED":                  80,
 	}
 )
 
@@ -681,7 +685,9 @@ type Execution struct {
 	// not with `at_seq`.
 	Forks []*Fork `protobuf:"bytes,36,rep,name=forks,proto3" json:"forks,omitempty"`
 	// Output only. Where it is held before steps begin.
-	Breakpoints   []*Breakpoint `protobuf:"bytes,40,rep,name=breakpoints,proto3" json:"breakpoints,omitempty"`
+	Breakpoints []*Breakpoint `protobuf:"bytes,40,rep,name=breakpoints,proto3" json:"breakpoints,omitempty"`
+	// Output only. Whether it sends nothing outside: see `ExecuteRequest.dry_run`.
+	DryRun        bool `protobuf:"varint,41,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -979,6 +985,13 @@ func (x *Execution) GetBreakpoints() []*Breakpoint {
 	return nil
 }
 
+func (x *Execution) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
 type isExecution_Outcome interface {
 	isExecution_Outcome()
 }
@@ -1249,7 +1262,9 @@ type StepExecution struct {
 	Iteration int32 `protobuf:"varint,22,opt,name=iteration,proto3" json:"iteration,omitempty"`
 	// Output only. Whether it was copied from the execution that this one was made from, or given then, and did not run. Its
 	// times are those of the copy.
-	Inherited     bool `protobuf:"varint,23,opt,name=inherited,proto3" json:"inherited,omitempty"`
+	Inherited bool `protobuf:"varint,23,opt,name=inherited,proto3" json:"inherited,omitempty"`
+	// Output only. Whether a mock stood in its place: no handler was called, and it gave what was given for it.
+	Mocked        bool `protobuf:"varint,24,opt,name=mocked,proto3" json:"mocked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1452,6 +1467,13 @@ func (x *StepExecution) GetIteration() int32 {
 func (x *StepExecution) GetInherited() bool {
 	if x != nil {
 		return x.Inherited
+	}
+	return false
+}
+
+func (x *StepExecution) GetMocked() bool {
+	if x != nil {
+		return x.Mocked
 	}
 	return false
 }
@@ -2610,7 +2632,7 @@ var File_flowkeep_v1_execution_proto protoreflect.FileDescriptor
 
 const file_flowkeep_v1_execution_proto_rawDesc = "" +
 	"\n" +
-	"\x1bflowkeep/v1/execution.proto\x12\vflowkeep.v1\x1a\x1aflowkeep/v1/workflow.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe3\x0e\n" +
+	"\x1bflowkeep/v1/execution.proto\x12\vflowkeep.v1\x1a\x1aflowkeep/v1/workflow.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfc\x0e\n" +
 	"\tExecution\x12!\n" +
 	"\fexecution_id\x18\x01 \x01(\tR\vexecutionId\x12\x1f\n" +
 	"\vworkflow_id\x18\x02 \x01(\tR\n" +
@@ -2657,7 +2679,8 @@ const file_flowkeep_v1_execution_proto_rawDesc = "" +
 	"\rsteps_omitted\x18! \x01(\bR\fstepsOmitted\x121\n" +
 	"\x05pause\x18# \x01(\v2\x1b.flowkeep.v1.ExecutionPauseR\x05pause\x12'\n" +
 	"\x05forks\x18$ \x03(\v2\x11.flowkeep.v1.ForkR\x05forks\x129\n" +
-	"\vbreakpoints\x18( \x03(\v2\x17.flowkeep.v1.BreakpointR\vbreakpoints\x1a9\n" +
+	"\vbreakpoints\x18( \x03(\v2\x17.flowkeep.v1.BreakpointR\vbreakpoints\x12\x17\n" +
+	"\adry_run\x18) \x01(\bR\x06dryRun\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd5\x01\n" +
@@ -2688,7 +2711,7 @@ const file_flowkeep_v1_execution_proto_rawDesc = "" +
 	"\x06failed\x18\x03 \x01(\x05R\x06failed\x12\x18\n" +
 	"\askipped\x18\x04 \x01(\x05R\askipped\x12\x18\n" +
 	"\arunning\x18\x05 \x01(\x05R\arunning\x12\x1c\n" +
-	"\tcancelled\x18\x06 \x01(\x05R\tcancelled\"\x91\t\n" +
+	"\tcancelled\x18\x06 \x01(\x05R\tcancelled\"\xa9\t\n" +
 	"\rStepExecution\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12!\n" +
 	"\fdisplay_name\x18\x02 \x01(\tR\vdisplayName\x12\x18\n" +
@@ -2716,7 +2739,8 @@ const file_flowkeep_v1_execution_proto_rawDesc = "" +
 	"\x05usage\x18\x14 \x01(\v2\x12.flowkeep.v1.UsageR\x05usage\x12)\n" +
 	"\x10payloads_omitted\x18\x15 \x01(\bR\x0fpayloadsOmitted\x12\x1c\n" +
 	"\titeration\x18\x16 \x01(\x05R\titeration\x12\x1c\n" +
-	"\tinherited\x18\x17 \x01(\bR\tinherited\"\xbd\x01\n" +
+	"\tinherited\x18\x17 \x01(\bR\tinherited\x12\x16\n" +
+	"\x06mocked\x18\x18 \x01(\bR\x06mocked\"\xbd\x01\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rSTATE_PENDING\x10\x01\x12\x11\n" +
@@ -2821,7 +2845,7 @@ const file_flowkeep_v1_execution_proto_rawDesc = "" +
 	"\bStepView\x12\x19\n" +
 	"\x15STEP_VIEW_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fSTEP_VIEW_BASIC\x10\x01\x12\x12\n" +
-	"\x0eSTEP_VIEW_FULL\x10\x02*\xfb\x10\n" +
+	"\x0eSTEP_VIEW_FULL\x10\x02*\x98\x11\n" +
 	"\vFailureCode\x12\x1c\n" +
 	"\x18FAILURE_CODE_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aFAILURE_CODE_HANDLER_ERROR\x10\x01\x12\x1f\n" +
@@ -2886,7 +2910,8 @@ const file_flowkeep_v1_execution_proto_rawDesc = "" +
 	"\x18FAILURE_CODE_WORKER_LOST\x10=\x12\x1f\n" +
 	"\x1bFAILURE_CODE_SIGNAL_TIMEOUT\x10@\x12\x1f\n" +
 	"\x1bFAILURE_CODE_SIGNAL_INVALID\x10A\x12\x1b\n" +
-	"\x17FAILURE_CODE_TERMINATED\x10CB2\n" +
+	"\x17FAILURE_CODE_TERMINATED\x10C\x12\x1b\n" +
+	"\x17FAILURE_CODE_NOT_MOCKED\x10PB2\n" +
 	"\x0fdev.flowkeep.v1P\x01Z\x1dflowkeep.dev/go/v1;flowkeepv1b\x06proto3"
 
 var (

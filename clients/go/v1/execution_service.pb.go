@@ -249,7 +249,11 @@ type ExecuteRequest struct {
 	View ExecutionView `protobuf:"varint,12,opt,name=view,proto3,enum=flowkeep.v1.ExecutionView" json:"view,omitempty"`
 	// Optional. Where the execution is held before steps begin, as by SetBreakpoints. At most 16. Not
 	// in BatchExecute.
-	Breakpoints   []*Breakpoint `protobuf:"bytes,16,rep,name=breakpoints,proto3" json:"breakpoints,omitempty"`
+	Breakpoints []*Breakpoint `protobuf:"bytes,16,rep,name=breakpoints,proto3" json:"breakpoints,omitempty"`
+	// Optional. Makes a dry run of the execution, which sends nothing outside: what stands in the place of its steps, and
+	// whether times are waited for. It is kept and seen as any other, and stays a dry run, as do its forks. Not in
+	// BatchExecute.
+	DryRun        *DryRun `protobuf:"bytes,17,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -371,6 +375,13 @@ func (x *ExecuteRequest) GetView() ExecutionView {
 func (x *ExecuteRequest) GetBreakpoints() []*Breakpoint {
 	if x != nil {
 		return x.Breakpoints
+	}
+	return nil
+}
+
+func (x *ExecuteRequest) GetDryRun() *DryRun {
+	if x != nil {
+		return x.DryRun
 	}
 	return nil
 }
@@ -755,8 +766,10 @@ type ExecutionFilter struct {
 	ExecutionIdPrefix string `protobuf:"bytes,9,opt,name=execution_id_prefix,json=executionIdPrefix,proto3" json:"execution_id_prefix,omitempty"`
 	// Optional. Only executions that were made from this one by `ForkExecution`; its id.
 	SourceExecutionId string `protobuf:"bytes,10,opt,name=source_execution_id,json=sourceExecutionId,proto3" json:"source_execution_id,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Optional. Only dry runs, or with false only what is none. Default: both.
+	DryRun        *bool `protobuf:"varint,11,opt,name=dry_run,json=dryRun,proto3,oneof" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExecutionFilter) Reset() {
@@ -857,6 +870,13 @@ func (x *ExecutionFilter) GetSourceExecutionId() string {
 		return x.SourceExecutionId
 	}
 	return ""
+}
+
+func (x *ExecutionFilter) GetDryRun() bool {
+	if x != nil && x.DryRun != nil {
+		return *x.DryRun
+	}
+	return false
 }
 
 // A range of time.
@@ -3688,7 +3708,7 @@ var File_flowkeep_v1_execution_service_proto protoreflect.FileDescriptor
 
 const file_flowkeep_v1_execution_service_proto_rawDesc = "" +
 	"\n" +
-	"#flowkeep/v1/execution_service.proto\x12\vflowkeep.v1\x1a\x1cflowkeep/v1/comparison.proto\x1a\x17flowkeep/v1/event.proto\x1a\x1bflowkeep/v1/execution.proto\x1a\x1dflowkeep/v1/explanation.proto\x1a\x1bflowkeep/v1/step_test.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\x8e\x06\n" +
+	"#flowkeep/v1/execution_service.proto\x12\vflowkeep.v1\x1a\x1cflowkeep/v1/comparison.proto\x1a\x19flowkeep/v1/dry_run.proto\x1a\x17flowkeep/v1/event.proto\x1a\x1bflowkeep/v1/execution.proto\x1a\x1dflowkeep/v1/explanation.proto\x1a\x1bflowkeep/v1/step_test.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xbc\x06\n" +
 	"\x0eExecuteRequest\x12&\n" +
 	"\bworkflow\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\bworkflow\x12#\n" +
@@ -3707,7 +3727,8 @@ const file_flowkeep_v1_execution_service_proto_rawDesc = "" +
 	"\"\x06\b\x80\x86\xb0\x96\x01*\x00R\atimeout\x12\x12\n" +
 	"\x04wait\x18\v \x01(\bR\x04wait\x128\n" +
 	"\x04view\x18\f \x01(\x0e2\x1a.flowkeep.v1.ExecutionViewB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04view\x12C\n" +
-	"\vbreakpoints\x18\x10 \x03(\v2\x17.flowkeep.v1.BreakpointB\b\xbaH\x05\x92\x01\x02\x10\x10R\vbreakpoints\x1a9\n" +
+	"\vbreakpoints\x18\x10 \x03(\v2\x17.flowkeep.v1.BreakpointB\b\xbaH\x05\x92\x01\x02\x10\x10R\vbreakpoints\x12,\n" +
+	"\adry_run\x18\x11 \x01(\v2\x13.flowkeep.v1.DryRunR\x06dryRun\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\v\n" +
@@ -3743,7 +3764,7 @@ const file_flowkeep_v1_execution_service_proto_rawDesc = "" +
 	"\x11ORDER_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fORDER_NEWEST\x10\x01\x12\x11\n" +
 	"\rORDER_LONGEST\x10\x02\x12\x14\n" +
-	"\x10ORDER_LAST_ENDED\x10\x03\"\x94\x05\n" +
+	"\x10ORDER_LAST_ENDED\x10\x03\"\xbe\x05\n" +
 	"\x0fExecutionFilter\x12$\n" +
 	"\bworkflow\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\bworkflow\x12I\n" +
 	"\x06states\x18\x02 \x03(\x0e2\x1c.flowkeep.v1.Execution.StateB\x13\xbaH\x10\x92\x01\r\x10\t\x18\x01\"\a\x82\x01\x04\x10\x01 \x00R\x06states\x12\x1e\n" +
@@ -3756,10 +3777,13 @@ const file_flowkeep_v1_execution_service_proto_rawDesc = "" +
 	"\bend_time\x18\b \x01(\v2\x16.flowkeep.v1.TimeRangeR\aendTime\x12\\\n" +
 	"\x13execution_id_prefix\x18\t \x01(\tB,\xbaH)r'2%^([0-9A-Fa-f]{8}[0-9A-Fa-f-]{0,28})?$R\x11executionIdPrefix\x12;\n" +
 	"\x13source_execution_id\x18\n" +
-	" \x01(\tB\v\xbaH\br\x03\xb0\x01\x01\xd8\x01\x01R\x11sourceExecutionId\x1a9\n" +
+	" \x01(\tB\v\xbaH\br\x03\xb0\x01\x01\xd8\x01\x01R\x11sourceExecutionId\x12\x1c\n" +
+	"\adry_run\x18\v \x01(\bH\x00R\x06dryRun\x88\x01\x01\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"}\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\n" +
+	"\n" +
+	"\b_dry_run\"}\n" +
 	"\tTimeRange\x129\n" +
 	"\n" +
 	"start_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
@@ -4071,23 +4095,24 @@ var file_flowkeep_v1_execution_service_proto_goTypes = []any{
 	(*durationpb.Duration)(nil),                // 55: google.protobuf.Duration
 	(ExecutionView)(0),                         // 56: flowkeep.v1.ExecutionView
 	(*Breakpoint)(nil),                         // 57: flowkeep.v1.Breakpoint
-	(*Execution)(nil),                          // 58: flowkeep.v1.Execution
-	(Execution_State)(0),                       // 59: flowkeep.v1.Execution.State
-	(*timestamppb.Timestamp)(nil),              // 60: google.protobuf.Timestamp
-	(StepExecution_State)(0),                   // 61: flowkeep.v1.StepExecution.State
-	(StepView)(0),                              // 62: flowkeep.v1.StepView
-	(*StepExecution)(nil),                      // 63: flowkeep.v1.StepExecution
-	(*ExecutionEvent)(nil),                     // 64: flowkeep.v1.ExecutionEvent
-	(*status.Status)(nil),                      // 65: google.rpc.Status
-	(*structpb.Value)(nil),                     // 66: google.protobuf.Value
-	(*CompareExecutionsRequest)(nil),           // 67: flowkeep.v1.CompareExecutionsRequest
-	(*ExplainExecutionRequest)(nil),            // 68: flowkeep.v1.ExplainExecutionRequest
-	(*ExplainQueueRequest)(nil),                // 69: flowkeep.v1.ExplainQueueRequest
-	(*TestStepRequest)(nil),                    // 70: flowkeep.v1.TestStepRequest
-	(*CompareExecutionsResponse)(nil),          // 71: flowkeep.v1.CompareExecutionsResponse
-	(*ExplainExecutionResponse)(nil),           // 72: flowkeep.v1.ExplainExecutionResponse
-	(*ExplainQueueResponse)(nil),               // 73: flowkeep.v1.ExplainQueueResponse
-	(*TestStepResponse)(nil),                   // 74: flowkeep.v1.TestStepResponse
+	(*DryRun)(nil),                             // 58: flowkeep.v1.DryRun
+	(*Execution)(nil),                          // 59: flowkeep.v1.Execution
+	(Execution_State)(0),                       // 60: flowkeep.v1.Execution.State
+	(*timestamppb.Timestamp)(nil),              // 61: google.protobuf.Timestamp
+	(StepExecution_State)(0),                   // 62: flowkeep.v1.StepExecution.State
+	(StepView)(0),                              // 63: flowkeep.v1.StepView
+	(*StepExecution)(nil),                      // 64: flowkeep.v1.StepExecution
+	(*ExecutionEvent)(nil),                     // 65: flowkeep.v1.ExecutionEvent
+	(*status.Status)(nil),                      // 66: google.rpc.Status
+	(*structpb.Value)(nil),                     // 67: google.protobuf.Value
+	(*CompareExecutionsRequest)(nil),           // 68: flowkeep.v1.CompareExecutionsRequest
+	(*ExplainExecutionRequest)(nil),            // 69: flowkeep.v1.ExplainExecutionRequest
+	(*ExplainQueueRequest)(nil),                // 70: flowkeep.v1.ExplainQueueRequest
+	(*TestStepRequest)(nil),                    // 71: flowkeep.v1.TestStepRequest
+	(*CompareExecutionsResponse)(nil),          // 72: flowkeep.v1.CompareExecutionsResponse
+	(*ExplainExecutionResponse)(nil),           // 73: flowkeep.v1.ExplainExecutionResponse
+	(*ExplainQueueResponse)(nil),               // 74: flowkeep.v1.ExplainQueueResponse
+	(*TestStepResponse)(nil),                   // 75: flowkeep.v1.TestStepResponse
 }
 var file_flowkeep_v1_execution_service_proto_depIdxs = []int32{
 	54, // 0: flowkeep.v1.ExecuteRequest.input:type_name -> google.protobuf.Struct
@@ -4096,114 +4121,115 @@ var file_flowkeep_v1_execution_service_proto_depIdxs = []int32{
 	55, // 3: flowkeep.v1.ExecuteRequest.timeout:type_name -> google.protobuf.Duration
 	56, // 4: flowkeep.v1.ExecuteRequest.view:type_name -> flowkeep.v1.ExecutionView
 	57, // 5: flowkeep.v1.ExecuteRequest.breakpoints:type_name -> flowkeep.v1.Breakpoint
-	58, // 6: flowkeep.v1.ExecuteResponse.execution:type_name -> flowkeep.v1.Execution
-	3,  // 7: flowkeep.v1.BatchExecuteRequest.requests:type_name -> flowkeep.v1.ExecuteRequest
-	46, // 8: flowkeep.v1.BatchExecuteResponse.results:type_name -> flowkeep.v1.BatchExecuteResponse.Result
-	56, // 9: flowkeep.v1.GetExecutionRequest.view:type_name -> flowkeep.v1.ExecutionView
-	58, // 10: flowkeep.v1.GetExecutionResponse.execution:type_name -> flowkeep.v1.Execution
-	10, // 11: flowkeep.v1.ListExecutionsRequest.filter:type_name -> flowkeep.v1.ExecutionFilter
-	0,  // 12: flowkeep.v1.ListExecutionsRequest.order:type_name -> flowkeep.v1.ListExecutionsRequest.Order
-	56, // 13: flowkeep.v1.ListExecutionsRequest.view:type_name -> flowkeep.v1.ExecutionView
-	59, // 14: flowkeep.v1.ExecutionFilter.states:type_name -> flowkeep.v1.Execution.State
-	47, // 15: flowkeep.v1.ExecutionFilter.labels:type_name -> flowkeep.v1.ExecutionFilter.LabelsEntry
-	11, // 16: flowkeep.v1.ExecutionFilter.create_time:type_name -> flowkeep.v1.TimeRange
-	11, // 17: flowkeep.v1.ExecutionFilter.end_time:type_name -> flowkeep.v1.TimeRange
-	60, // 18: flowkeep.v1.TimeRange.start_time:type_name -> google.protobuf.Timestamp
-	60, // 19: flowkeep.v1.TimeRange.end_time:type_name -> google.protobuf.Timestamp
-	58, // 20: flowkeep.v1.ListExecutionsResponse.executions:type_name -> flowkeep.v1.Execution
-	61, // 21: flowkeep.v1.ListStepsRequest.states:type_name -> flowkeep.v1.StepExecution.State
-	62, // 22: flowkeep.v1.ListStepsRequest.view:type_name -> flowkeep.v1.StepView
-	63, // 23: flowkeep.v1.ListStepsResponse.steps:type_name -> flowkeep.v1.StepExecution
-	63, // 24: flowkeep.v1.GetStepResponse.step:type_name -> flowkeep.v1.StepExecution
-	55, // 25: flowkeep.v1.RetryRequest.timeout:type_name -> google.protobuf.Duration
-	48, // 26: flowkeep.v1.RetryRequest.edit:type_name -> flowkeep.v1.RetryRequest.EditedInput
-	49, // 27: flowkeep.v1.RetryRequest.skip:type_name -> flowkeep.v1.RetryRequest.SkippedStep
-	58, // 28: flowkeep.v1.RetryResponse.execution:type_name -> flowkeep.v1.Execution
-	54, // 29: flowkeep.v1.ForkExecutionRequest.input:type_name -> google.protobuf.Struct
-	54, // 30: flowkeep.v1.ForkExecutionRequest.vars:type_name -> google.protobuf.Struct
-	50, // 31: flowkeep.v1.ForkExecutionRequest.outputs:type_name -> flowkeep.v1.ForkExecutionRequest.GivenOutput
-	58, // 32: flowkeep.v1.ForkExecutionResponse.execution:type_name -> flowkeep.v1.Execution
-	51, // 33: flowkeep.v1.ForkExecutionResponse.checks:type_name -> flowkeep.v1.ForkExecutionResponse.Check
-	58, // 34: flowkeep.v1.CancelResponse.execution:type_name -> flowkeep.v1.Execution
-	52, // 35: flowkeep.v1.CancelResponse.steps:type_name -> flowkeep.v1.CancelResponse.StepReceipt
-	58, // 36: flowkeep.v1.PauseResponse.execution:type_name -> flowkeep.v1.Execution
-	58, // 37: flowkeep.v1.ResumeResponse.execution:type_name -> flowkeep.v1.Execution
-	57, // 38: flowkeep.v1.SetBreakpointsRequest.breakpoints:type_name -> flowkeep.v1.Breakpoint
-	58, // 39: flowkeep.v1.SetBreakpointsResponse.execution:type_name -> flowkeep.v1.Execution
-	54, // 40: flowkeep.v1.EditStepInputRequest.input:type_name -> google.protobuf.Struct
-	58, // 41: flowkeep.v1.EditStepInputResponse.execution:type_name -> flowkeep.v1.Execution
-	54, // 42: flowkeep.v1.EditVariablesRequest.vars:type_name -> google.protobuf.Struct
-	58, // 43: flowkeep.v1.EditVariablesResponse.execution:type_name -> flowkeep.v1.Execution
-	58, // 44: flowkeep.v1.TerminateResponse.execution:type_name -> flowkeep.v1.Execution
-	53, // 45: flowkeep.v1.SignalExecutionRequest.correlation:type_name -> flowkeep.v1.SignalExecutionRequest.Correlation
-	54, // 46: flowkeep.v1.SignalExecutionRequest.payload:type_name -> google.protobuf.Struct
-	58, // 47: flowkeep.v1.SignalExecutionResponse.execution:type_name -> flowkeep.v1.Execution
-	3,  // 48: flowkeep.v1.SignalWithStartRequest.start:type_name -> flowkeep.v1.ExecuteRequest
-	54, // 49: flowkeep.v1.SignalWithStartRequest.payload:type_name -> google.protobuf.Struct
-	58, // 50: flowkeep.v1.SignalWithStartResponse.execution:type_name -> flowkeep.v1.Execution
-	41, // 51: flowkeep.v1.WatchExecutionResponse.events:type_name -> flowkeep.v1.EventBatch
-	42, // 52: flowkeep.v1.WatchExecutionResponse.bookmark:type_name -> flowkeep.v1.Bookmark
-	43, // 53: flowkeep.v1.WatchExecutionResponse.snapshot:type_name -> flowkeep.v1.Snapshot
-	44, // 54: flowkeep.v1.WatchExecutionResponse.output:type_name -> flowkeep.v1.StepOutput
-	64, // 55: flowkeep.v1.EventBatch.events:type_name -> flowkeep.v1.ExecutionEvent
-	58, // 56: flowkeep.v1.Snapshot.execution:type_name -> flowkeep.v1.Execution
-	4,  // 57: flowkeep.v1.BatchExecuteResponse.Result.response:type_name -> flowkeep.v1.ExecuteResponse
-	65, // 58: flowkeep.v1.BatchExecuteResponse.Result.error:type_name -> google.rpc.Status
-	54, // 59: flowkeep.v1.RetryRequest.EditedInput.input:type_name -> google.protobuf.Struct
-	66, // 60: flowkeep.v1.RetryRequest.SkippedStep.output:type_name -> google.protobuf.Value
-	66, // 61: flowkeep.v1.ForkExecutionRequest.GivenOutput.output:type_name -> google.protobuf.Value
-	1,  // 62: flowkeep.v1.ForkExecutionResponse.Check.kind:type_name -> flowkeep.v1.ForkExecutionResponse.Check.Kind
-	2,  // 63: flowkeep.v1.CancelResponse.StepReceipt.effect:type_name -> flowkeep.v1.CancelResponse.StepReceipt.Effect
-	61, // 64: flowkeep.v1.CancelResponse.StepReceipt.state:type_name -> flowkeep.v1.StepExecution.State
-	3,  // 65: flowkeep.v1.ExecutionService.Execute:input_type -> flowkeep.v1.ExecuteRequest
-	5,  // 66: flowkeep.v1.ExecutionService.BatchExecute:input_type -> flowkeep.v1.BatchExecuteRequest
-	7,  // 67: flowkeep.v1.ExecutionService.GetExecution:input_type -> flowkeep.v1.GetExecutionRequest
-	9,  // 68: flowkeep.v1.ExecutionService.ListExecutions:input_type -> flowkeep.v1.ListExecutionsRequest
-	13, // 69: flowkeep.v1.ExecutionService.ListSteps:input_type -> flowkeep.v1.ListStepsRequest
-	15, // 70: flowkeep.v1.ExecutionService.GetStep:input_type -> flowkeep.v1.GetStepRequest
-	67, // 71: flowkeep.v1.ExecutionService.CompareExecutions:input_type -> flowkeep.v1.CompareExecutionsRequest
-	68, // 72: flowkeep.v1.ExecutionService.ExplainExecution:input_type -> flowkeep.v1.ExplainExecutionRequest
-	69, // 73: flowkeep.v1.ExecutionService.ExplainQueue:input_type -> flowkeep.v1.ExplainQueueRequest
-	17, // 74: flowkeep.v1.ExecutionService.Cancel:input_type -> flowkeep.v1.CancelRequest
-	23, // 75: flowkeep.v1.ExecutionService.Pause:input_type -> flowkeep.v1.PauseRequest
-	25, // 76: flowkeep.v1.ExecutionService.Resume:input_type -> flowkeep.v1.ResumeRequest
-	27, // 77: flowkeep.v1.ExecutionService.SetBreakpoints:input_type -> flowkeep.v1.SetBreakpointsRequest
-	29, // 78: flowkeep.v1.ExecutionService.EditStepInput:input_type -> flowkeep.v1.EditStepInputRequest
-	31, // 79: flowkeep.v1.ExecutionService.EditVariables:input_type -> flowkeep.v1.EditVariablesRequest
-	33, // 80: flowkeep.v1.ExecutionService.Terminate:input_type -> flowkeep.v1.TerminateRequest
-	35, // 81: flowkeep.v1.ExecutionService.SignalExecution:input_type -> flowkeep.v1.SignalExecutionRequest
-	37, // 82: flowkeep.v1.ExecutionService.SignalWithStart:input_type -> flowkeep.v1.SignalWithStartRequest
-	18, // 83: flowkeep.v1.ExecutionService.Retry:input_type -> flowkeep.v1.RetryRequest
-	20, // 84: flowkeep.v1.ExecutionService.ForkExecution:input_type -> flowkeep.v1.ForkExecutionRequest
-	70, // 85: flowkeep.v1.ExecutionService.TestStep:input_type -> flowkeep.v1.TestStepRequest
-	39, // 86: flowkeep.v1.ExecutionService.WatchExecution:input_type -> flowkeep.v1.WatchExecutionRequest
-	4,  // 87: flowkeep.v1.ExecutionService.Execute:output_type -> flowkeep.v1.ExecuteResponse
-	6,  // 88: flowkeep.v1.ExecutionService.BatchExecute:output_type -> flowkeep.v1.BatchExecuteResponse
-	8,  // 89: flowkeep.v1.ExecutionService.GetExecution:output_type -> flowkeep.v1.GetExecutionResponse
-	12, // 90: flowkeep.v1.ExecutionService.ListExecutions:output_type -> flowkeep.v1.ListExecutionsResponse
-	14, // 91: flowkeep.v1.ExecutionService.ListSteps:output_type -> flowkeep.v1.ListStepsResponse
-	16, // 92: flowkeep.v1.ExecutionService.GetStep:output_type -> flowkeep.v1.GetStepResponse
-	71, // 93: flowkeep.v1.ExecutionService.CompareExecutions:output_type -> flowkeep.v1.CompareExecutionsResponse
-	72, // 94: flowkeep.v1.ExecutionService.ExplainExecution:output_type -> flowkeep.v1.ExplainExecutionResponse
-	73, // 95: flowkeep.v1.ExecutionService.ExplainQueue:output_type -> flowkeep.v1.ExplainQueueResponse
-	22, // 96: flowkeep.v1.ExecutionService.Cancel:output_type -> flowkeep.v1.CancelResponse
-	24, // 97: flowkeep.v1.ExecutionService.Pause:output_type -> flowkeep.v1.PauseResponse
-	26, // 98: flowkeep.v1.ExecutionService.Resume:output_type -> flowkeep.v1.ResumeResponse
-	28, // 99: flowkeep.v1.ExecutionService.SetBreakpoints:output_type -> flowkeep.v1.SetBreakpointsResponse
-	30, // 100: flowkeep.v1.ExecutionService.EditStepInput:output_type -> flowkeep.v1.EditStepInputResponse
-	32, // 101: flowkeep.v1.ExecutionService.EditVariables:output_type -> flowkeep.v1.EditVariablesResponse
-	34, // 102: flowkeep.v1.ExecutionService.Terminate:output_type -> flowkeep.v1.TerminateResponse
-	36, // 103: flowkeep.v1.ExecutionService.SignalExecution:output_type -> flowkeep.v1.SignalExecutionResponse
-	38, // 104: flowkeep.v1.ExecutionService.SignalWithStart:output_type -> flowkeep.v1.SignalWithStartResponse
-	19, // 105: flowkeep.v1.ExecutionService.Retry:output_type -> flowkeep.v1.RetryResponse
-	21, // 106: flowkeep.v1.ExecutionService.ForkExecution:output_type -> flowkeep.v1.ForkExecutionResponse
-	74, // 107: flowkeep.v1.ExecutionService.TestStep:output_type -> flowkeep.v1.TestStepResponse
-	40, // 108: flowkeep.v1.ExecutionService.WatchExecution:output_type -> flowkeep.v1.WatchExecutionResponse
-	87, // [87:109] is the sub-list for method output_type
-	65, // [65:87] is the sub-list for method input_type
-	65, // [65:65] is the sub-list for extension type_name
-	65, // [65:65] is the sub-list for extension extendee
-	0,  // [0:65] is the sub-list for field type_name
+	58, // 6: flowkeep.v1.ExecuteRequest.dry_run:type_name -> flowkeep.v1.DryRun
+	59, // 7: flowkeep.v1.ExecuteResponse.execution:type_name -> flowkeep.v1.Execution
+	3,  // 8: flowkeep.v1.BatchExecuteRequest.requests:type_name -> flowkeep.v1.ExecuteRequest
+	46, // 9: flowkeep.v1.BatchExecuteResponse.results:type_name -> flowkeep.v1.BatchExecuteResponse.Result
+	56, // 10: flowkeep.v1.GetExecutionRequest.view:type_name -> flowkeep.v1.ExecutionView
+	59, // 11: flowkeep.v1.GetExecutionResponse.execution:type_name -> flowkeep.v1.Execution
+	10, // 12: flowkeep.v1.ListExecutionsRequest.filter:type_name -> flowkeep.v1.ExecutionFilter
+	0,  // 13: flowkeep.v1.ListExecutionsRequest.order:type_name -> flowkeep.v1.ListExecutionsRequest.Order
+	56, // 14: flowkeep.v1.ListExecutionsRequest.view:type_name -> flowkeep.v1.ExecutionView
+	60, // 15: flowkeep.v1.ExecutionFilter.states:type_name -> flowkeep.v1.Execution.State
+	47, // 16: flowkeep.v1.ExecutionFilter.labels:type_name -> flowkeep.v1.ExecutionFilter.LabelsEntry
+	11, // 17: flowkeep.v1.ExecutionFilter.create_time:type_name -> flowkeep.v1.TimeRange
+	11, // 18: flowkeep.v1.ExecutionFilter.end_time:type_name -> flowkeep.v1.TimeRange
+	61, // 19: flowkeep.v1.TimeRange.start_time:type_name -> google.protobuf.Timestamp
+	61, // 20: flowkeep.v1.TimeRange.end_time:type_name -> google.protobuf.Timestamp
+	59, // 21: flowkeep.v1.ListExecutionsResponse.executions:type_name -> flowkeep.v1.Execution
+	62, // 22: flowkeep.v1.ListStepsRequest.states:type_name -> flowkeep.v1.StepExecution.State
+	63, // 23: flowkeep.v1.ListStepsRequest.view:type_name -> flowkeep.v1.StepView
+	64, // 24: flowkeep.v1.ListStepsResponse.steps:type_name -> flowkeep.v1.StepExecution
+	64, // 25: flowkeep.v1.GetStepResponse.step:type_name -> flowkeep.v1.StepExecution
+	55, // 26: flowkeep.v1.RetryRequest.timeout:type_name -> google.protobuf.Duration
+	48, // 27: flowkeep.v1.RetryRequest.edit:type_name -> flowkeep.v1.RetryRequest.EditedInput
+	49, // 28: flowkeep.v1.RetryRequest.skip:type_name -> flowkeep.v1.RetryRequest.SkippedStep
+	59, // 29: flowkeep.v1.RetryResponse.execution:type_name -> flowkeep.v1.Execution
+	54, // 30: flowkeep.v1.ForkExecutionRequest.input:type_name -> google.protobuf.Struct
+	54, // 31: flowkeep.v1.ForkExecutionRequest.vars:type_name -> google.protobuf.Struct
+	50, // 32: flowkeep.v1.ForkExecutionRequest.outputs:type_name -> flowkeep.v1.ForkExecutionRequest.GivenOutput
+	59, // 33: flowkeep.v1.ForkExecutionResponse.execution:type_name -> flowkeep.v1.Execution
+	51, // 34: flowkeep.v1.ForkExecutionResponse.checks:type_name -> flowkeep.v1.ForkExecutionResponse.Check
+	59, // 35: flowkeep.v1.CancelResponse.execution:type_name -> flowkeep.v1.Execution
+	52, // 36: flowkeep.v1.CancelResponse.steps:type_name -> flowkeep.v1.CancelResponse.StepReceipt
+	59, // 37: flowkeep.v1.PauseResponse.execution:type_name -> flowkeep.v1.Execution
+	59, // 38: flowkeep.v1.ResumeResponse.execution:type_name -> flowkeep.v1.Execution
+	57, // 39: flowkeep.v1.SetBreakpointsRequest.breakpoints:type_name -> flowkeep.v1.Breakpoint
+	59, // 40: flowkeep.v1.SetBreakpointsResponse.execution:type_name -> flowkeep.v1.Execution
+	54, // 41: flowkeep.v1.EditStepInputRequest.input:type_name -> google.protobuf.Struct
+	59, // 42: flowkeep.v1.EditStepInputResponse.execution:type_name -> flowkeep.v1.Execution
+	54, // 43: flowkeep.v1.EditVariablesRequest.vars:type_name -> google.protobuf.Struct
+	59, // 44: flowkeep.v1.EditVariablesResponse.execution:type_name -> flowkeep.v1.Execution
+	59, // 45: flowkeep.v1.TerminateResponse.execution:type_name -> flowkeep.v1.Execution
+	53, // 46: flowkeep.v1.SignalExecutionRequest.correlation:type_name -> flowkeep.v1.SignalExecutionRequest.Correlation
+	54, // 47: flowkeep.v1.SignalExecutionRequest.payload:type_name -> google.protobuf.Struct
+	59, // 48: flowkeep.v1.SignalExecutionResponse.execution:type_name -> flowkeep.v1.Execution
+	3,  // 49: flowkeep.v1.SignalWithStartRequest.start:type_name -> flowkeep.v1.ExecuteRequest
+	54, // 50: flowkeep.v1.SignalWithStartRequest.payload:type_name -> google.protobuf.Struct
+	59, // 51: flowkeep.v1.SignalWithStartResponse.execution:type_name -> flowkeep.v1.Execution
+	41, // 52: flowkeep.v1.WatchExecutionResponse.events:type_name -> flowkeep.v1.EventBatch
+	42, // 53: flowkeep.v1.WatchExecutionResponse.bookmark:type_name -> flowkeep.v1.Bookmark
+	43, // 54: flowkeep.v1.WatchExecutionResponse.snapshot:type_name -> flowkeep.v1.Snapshot
+	44, // 55: flowkeep.v1.WatchExecutionResponse.output:type_name -> flowkeep.v1.StepOutput
+	65, // 56: flowkeep.v1.EventBatch.events:type_name -> flowkeep.v1.ExecutionEvent
+	59, // 57: flowkeep.v1.Snapshot.execution:type_name -> flowkeep.v1.Execution
+	4,  // 58: flowkeep.v1.BatchExecuteResponse.Result.response:type_name -> flowkeep.v1.ExecuteResponse
+	66, // 59: flowkeep.v1.BatchExecuteResponse.Result.error:type_name -> google.rpc.Status
+	54, // 60: flowkeep.v1.RetryRequest.EditedInput.input:type_name -> google.protobuf.Struct
+	67, // 61: flowkeep.v1.RetryRequest.SkippedStep.output:type_name -> google.protobuf.Value
+	67, // 62: flowkeep.v1.ForkExecutionRequest.GivenOutput.output:type_name -> google.protobuf.Value
+	1,  // 63: flowkeep.v1.ForkExecutionResponse.Check.kind:type_name -> flowkeep.v1.ForkExecutionResponse.Check.Kind
+	2,  // 64: flowkeep.v1.CancelResponse.StepReceipt.effect:type_name -> flowkeep.v1.CancelResponse.StepReceipt.Effect
+	62, // 65: flowkeep.v1.CancelResponse.StepReceipt.state:type_name -> flowkeep.v1.StepExecution.State
+	3,  // 66: flowkeep.v1.ExecutionService.Execute:input_type -> flowkeep.v1.ExecuteRequest
+	5,  // 67: flowkeep.v1.ExecutionService.BatchExecute:input_type -> flowkeep.v1.BatchExecuteRequest
+	7,  // 68: flowkeep.v1.ExecutionService.GetExecution:input_type -> flowkeep.v1.GetExecutionRequest
+	9,  // 69: flowkeep.v1.ExecutionService.ListExecutions:input_type -> flowkeep.v1.ListExecutionsRequest
+	13, // 70: flowkeep.v1.ExecutionService.ListSteps:input_type -> flowkeep.v1.ListStepsRequest
+	15, // 71: flowkeep.v1.ExecutionService.GetStep:input_type -> flowkeep.v1.GetStepRequest
+	68, // 72: flowkeep.v1.ExecutionService.CompareExecutions:input_type -> flowkeep.v1.CompareExecutionsRequest
+	69, // 73: flowkeep.v1.ExecutionService.ExplainExecution:input_type -> flowkeep.v1.ExplainExecutionRequest
+	70, // 74: flowkeep.v1.ExecutionService.ExplainQueue:input_type -> flowkeep.v1.ExplainQueueRequest
+	17, // 75: flowkeep.v1.ExecutionService.Cancel:input_type -> flowkeep.v1.CancelRequest
+	23, // 76: flowkeep.v1.ExecutionService.Pause:input_type -> flowkeep.v1.PauseRequest
+	25, // 77: flowkeep.v1.ExecutionService.Resume:input_type -> flowkeep.v1.ResumeRequest
+	27, // 78: flowkeep.v1.ExecutionService.SetBreakpoints:input_type -> flowkeep.v1.SetBreakpointsRequest
+	29, // 79: flowkeep.v1.ExecutionService.EditStepInput:input_type -> flowkeep.v1.EditStepInputRequest
+	31, // 80: flowkeep.v1.ExecutionService.EditVariables:input_type -> flowkeep.v1.EditVariablesRequest
+	33, // 81: flowkeep.v1.ExecutionService.Terminate:input_type -> flowkeep.v1.TerminateRequest
+	35, // 82: flowkeep.v1.ExecutionService.SignalExecution:input_type -> flowkeep.v1.SignalExecutionRequest
+	37, // 83: flowkeep.v1.ExecutionService.SignalWithStart:input_type -> flowkeep.v1.SignalWithStartRequest
+	18, // 84: flowkeep.v1.ExecutionService.Retry:input_type -> flowkeep.v1.RetryRequest
+	20, // 85: flowkeep.v1.ExecutionService.ForkExecution:input_type -> flowkeep.v1.ForkExecutionRequest
+	71, // 86: flowkeep.v1.ExecutionService.TestStep:input_type -> flowkeep.v1.TestStepRequest
+	39, // 87: flowkeep.v1.ExecutionService.WatchExecution:input_type -> flowkeep.v1.WatchExecutionRequest
+	4,  // 88: flowkeep.v1.ExecutionService.Execute:output_type -> flowkeep.v1.ExecuteResponse
+	6,  // 89: flowkeep.v1.ExecutionService.BatchExecute:output_type -> flowkeep.v1.BatchExecuteResponse
+	8,  // 90: flowkeep.v1.ExecutionService.GetExecution:output_type -> flowkeep.v1.GetExecutionResponse
+	12, // 91: flowkeep.v1.ExecutionService.ListExecutions:output_type -> flowkeep.v1.ListExecutionsResponse
+	14, // 92: flowkeep.v1.ExecutionService.ListSteps:output_type -> flowkeep.v1.ListStepsResponse
+	16, // 93: flowkeep.v1.ExecutionService.GetStep:output_type -> flowkeep.v1.GetStepResponse
+	72, // 94: flowkeep.v1.ExecutionService.CompareExecutions:output_type -> flowkeep.v1.CompareExecutionsResponse
+	73, // 95: flowkeep.v1.ExecutionService.ExplainExecution:output_type -> flowkeep.v1.ExplainExecutionResponse
+	74, // 96: flowkeep.v1.ExecutionService.ExplainQueue:output_type -> flowkeep.v1.ExplainQueueResponse
+	22, // 97: flowkeep.v1.ExecutionService.Cancel:output_type -> flowkeep.v1.CancelResponse
+	24, // 98: flowkeep.v1.ExecutionService.Pause:output_type -> flowkeep.v1.PauseResponse
+	26, // 99: flowkeep.v1.ExecutionService.Resume:output_type -> flowkeep.v1.ResumeResponse
+	28, // 100: flowkeep.v1.ExecutionService.SetBreakpoints:output_type -> flowkeep.v1.SetBreakpointsResponse
+	30, // 101: flowkeep.v1.ExecutionService.EditStepInput:output_type -> flowkeep.v1.EditStepInputResponse
+	32, // 102: flowkeep.v1.ExecutionService.EditVariables:output_type -> flowkeep.v1.EditVariablesResponse
+	34, // 103: flowkeep.v1.ExecutionService.Terminate:output_type -> flowkeep.v1.TerminateResponse
+	36, // 104: flowkeep.v1.ExecutionService.SignalExecution:output_type -> flowkeep.v1.SignalExecutionResponse
+	38, // 105: flowkeep.v1.ExecutionService.SignalWithStart:output_type -> flowkeep.v1.SignalWithStartResponse
+	19, // 106: flowkeep.v1.ExecutionService.Retry:output_type -> flowkeep.v1.RetryResponse
+	21, // 107: flowkeep.v1.ExecutionService.ForkExecution:output_type -> flowkeep.v1.ForkExecutionResponse
+	75, // 108: flowkeep.v1.ExecutionService.TestStep:output_type -> flowkeep.v1.TestStepResponse
+	40, // 109: flowkeep.v1.ExecutionService.WatchExecution:output_type -> flowkeep.v1.WatchExecutionResponse
+	88, // [88:110] is the sub-list for method output_type
+	66, // [66:88] is the sub-list for method input_type
+	66, // [66:66] is the sub-list for extension type_name
+	66, // [66:66] is the sub-list for extension extendee
+	0,  // [0:66] is the sub-list for field type_name
 }
 
 func init() { file_flowkeep_v1_execution_service_proto_init() }
@@ -4212,11 +4238,13 @@ func file_flowkeep_v1_execution_service_proto_init() {
 		return
 	}
 	file_flowkeep_v1_comparison_proto_init()
+	file_flowkeep_v1_dry_run_proto_init()
 	file_flowkeep_v1_event_proto_init()
 	file_flowkeep_v1_execution_proto_init()
 	file_flowkeep_v1_explanation_proto_init()
 	file_flowkeep_v1_step_test_proto_init()
 	file_flowkeep_v1_execution_service_proto_msgTypes[0].OneofWrappers = []any{}
+	file_flowkeep_v1_execution_service_proto_msgTypes[7].OneofWrappers = []any{}
 	file_flowkeep_v1_execution_service_proto_msgTypes[15].OneofWrappers = []any{
 		(*RetryRequest_Edit)(nil),
 		(*RetryRequest_Skip)(nil),

@@ -1,6 +1,7 @@
 """The names that `import flowkeep` offers; they are imported when the first of them is asked for."""
 
 from flowkeep.client import Client
+from flowkeep.dry_runs import dry_run, failing, giving
 from flowkeep.errors import (
     AlreadyExistsError,
     DefinitionError,
@@ -48,9 +49,12 @@ __all__ = [
     "Violation",
     "Workflow",
     "WorkflowDefinition",
+    "dry_run",
     "execute_request",
+    "failing",
     "from_struct",
     "from_value",
+    "giving",
     "to_struct",
     "to_value",
 ]

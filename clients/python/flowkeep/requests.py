@@ -9,10 +9,12 @@ from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack, cast
 from google.protobuf.duration_pb2 import Duration
 
 from flowkeep.arguments import entries, flag, text, text_map, texts, whole
+from flowkeep.dry_runs import dry_run_message
 from flowkeep.durations import Span, to_duration
 from flowkeep.payload import Input, to_struct, to_value
 from flowkeep.times import Time, to_timestamp
 from flowkeep.v1.comparison_pb2 import CompareExecutionsRequest
+from flowkeep.v1.dry_run_pb2 import DryRun
 from flowkeep.v1.execution_pb2 import Breakpoint, Execution, ExecutionView, StepExecution, StepView
 from flowkeep.v1.execution_service_pb2 import (
     CancelRequest,
@@ -65,6 +67,7 @@ class ExecuteOptions(StartOptions, total=False):
     correlation_id: str
     wait: bool
     view: ExecutionView.ValueType
+    dry_run: DryRun | None
 
 
 class ForkOptions(TypedDict, total=False):
@@ -79,7 +82,10 @@ class ForkOptions(TypedDict, total=False):
 
 
 class ExecutionFilters(TypedDict, total=False):
-    """Which executions are meant; all must hold. Beginnings of ranges are inclusive, their ends exclusive."""
+    """Which executions are meant; all must hold. Beginnings of ranges are inclusive, their ends exclusive.
+
+    `dry_run` is None for dry runs and others.
+    """
 
     workflow: str
     states: Iterable[State]
@@ -93,6 +99,7 @@ class ExecutionFilters(TypedDict, total=False):
     ended_before: Time | None
     execution_id_prefix: str
     source_execution_id: str
+    dry_run: bool | None
 
 
 class ListOptions(ExecutionFilters, total=False):
@@ -125,6 +132,7 @@ def execute_request(
     wait: bool = False,
     view: ExecutionView.ValueType = ExecutionView.EXECUTION_VIEW_UNSPECIFIED,
     breakpoints: Breakpoints = (),
+    dry_run: DryRun | None = None,
 ) -> ExecuteRequest:
     """Return a request of Execute. It always has a request id, so that sending it again starts nothing twice.
 
@@ -132,7 +140,7 @@ def execute_request(
     `timeout` default to the workflow's; `timeout` counts from the start, which `start_delay` puts off. With `wait` the
     answer comes when the execution has ended, or shortly before the deadline of the call. `view` is how much of it the
     answer has: BASIC by default, with `wait` together with the result. `breakpoints` are where it is held: paths of
-    steps, or mappings of them to conditions.
+    steps, or mappings of them to conditions. With a `dry_run`, as `flowkeep.dry_run` makes it, nothing is sent.
 
     Raises PayloadError for an input that payloads cannot carry, TypeError for an argument of another type, ValueError
     for a span that is none.
@@ -151,6 +159,7 @@ def execute_request(
         wait=flag("wait", wait),
         view=execution_view(view),
         breakpoints=breakpoint_messages(breakpoints),
+        dry_run=dry_run_message(dry_run),
     )
 
 
@@ -310,7 +319,7 @@ def execution_filter(**filters: Unpack[ExecutionFilters]) -> ExecutionFilter:
     """
     if unknown := filters.keys() - ExecutionFilters.__annotations__.keys():
         raise TypeError(f"there is no filter {', '.join(sorted(unknown))}")
-    states = entries("states", filters.get("states", ()))
+    states, dry_run = entries("states", filters.get("states", ())), filters.get("dry_run")
     return ExecutionFilter(
         workflow=text("workflow", filters.get("workflow", "")),
         states=[enum_number("states", dict(Execution.State.items()), "STATE_", state) for state in states],
@@ -322,6 +331,7 @@ def execution_filter(**filters: Unpack[ExecutionFilters]) -> ExecutionFilter:
         end_time=_time_range("ended", filters.get("ended_from"), filters.get("ended_before")),
         execution_id_prefix=text("execution_id_prefix", filters.get("execution_id_prefix", "")),
         source_execution_id=text("source_execution_id", filters.get("source_execution_id", "")),
+        dry_run=None if dry_run is None else flag("dry_run", dry_run),
     )
 
 

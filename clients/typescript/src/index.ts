@@ -5,6 +5,7 @@ export type { BulkKind, BulkOptions } from "./bulk.js";
 export { Client, type WatchOptions } from "./client.js";
 export type { ConnectionOptions, Token } from "./connection.js";
 export { type Definition, definition } from "./definition.js";
+export type { DryRunOptions, Mock, MockFailure } from "./dry_runs.js";
 export type { Span } from "./durations.js";
 export {
   AlreadyExistsError,

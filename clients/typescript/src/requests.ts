@@ -5,6 +5,7 @@ import { randomUUID } from "node:crypto";
 import { create, type DescEnum, fromJson } from "@bufbuild/protobuf";
 import { type Duration, timestampFromDate } from "@bufbuild/protobuf/wkt";
 
+import { type DryRunOptions, dryRunMessage } from "./dry_runs.js";
 import { type Span, toDuration } from "./durations.js";
 import { type Execution_State, type ExecutionView, Execution_StateSchema } from "./gen/flowkeep/v1/execution_pb.js";
 import {
@@ -58,6 +59,8 @@ export interface ExecuteOptions extends ChangeOptions {
   readonly wait?: boolean | undefined;
   /** How much of the execution is returned; by default BASIC, with `wait` together with the result. */
   readonly view?: ExecutionView | undefined;
+  /** Makes it a dry run, which sends nothing outside. */
+  readonly dryRun?: DryRunOptions | undefined;
 }
 
 /** How an execution is started where none has not ended: with its `input`, and otherwise as by `execute`. */
@@ -113,6 +116,8 @@ export interface ExecutionFilters {
   readonly executionIdPrefix?: string | undefined;
   /** Id of the execution that they were made from. */
   readonly sourceExecutionId?: string | undefined;
+  /** Only dry runs, or with false only what is none. */
+  readonly dryRun?: boolean | undefined;
 }
 
 /** Which executions to list, in which order, and how much of each: NEWEST first and BASIC by default. */
@@ -151,6 +156,9 @@ export function executeRequest(workflow: string, input?: Input, options: Execute
   }
   if (options.timeout !== undefined) {
     request.timeout = named("timeout", options.timeout);
+  }
+  if (options.dryRun !== undefined) {
+    request.dryRun = dryRunMessage(options.dryRun);
   }
   return request;
 }
@@ -202,6 +210,9 @@ export function executionFilter(filters: ExecutionFilters): ExecutionFilter {
   }
   if (ended !== undefined) {
     filter.endTime = ended;
+  }
+  if (filters.dryRun !== undefined) {
+    filter.dryRun = filters.dryRun;
   }
   return filter;
 }

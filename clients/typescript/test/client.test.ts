@@ -69,6 +69,20 @@ test("a definition that is not sound is refused with its paths", async () => {
   });
 });
 
+test("a dry run gives what its mocks say", async () => {
+  const call = { id: "call", handler: "call_api", params: { url: "https://example.com" } };
+  const name = await made(PAUSE, call, { ...call, id: "other", on_error: "CONTINUE" });
+  const failure = { code: "BUSY", details: { n: 1 } };
+  const mocks = { call: { output: { status: 200 } } };
+  const dryRun = { mocks, defaultMock: { failure }, skipWaits: true };
+  const done = await client.execute(name, {}, { wait: true, dryRun });
+  assert.deepEqual([done.state, done.dryRun], [Execution_State.COMPLETED, true]);
+  const { step } = await client.getStep(done.executionId, "other");
+  assert.deepEqual([step?.mocked, step?.outcome.case], [true, "failure"]);
+  const listed = async (dry: boolean) => (await collected(client.listExecutions({ workflow: name, dryRun: dry }))).length;
+  assert.deepEqual([await listed(true), await listed(false)], [1, 0]);
+});
+
 test("an execution gives its result, waited for in each way", async () => {
   const name = await made(GREET);
   const waited = await client.execute(name, { name: "you" }, { wait: true, tags: ["ts"], labels: { of: "test" } });

@@ -85,6 +85,7 @@ EXECUTION = RowKind[Execution](
     Column("breakpoints", "jsonb", "breakpoints"),
     Column("held_back", "bool", lambda execution: execution.held_back or None),
     Column("signals", "jsonb"),
+    Column("dry_run", "bool", lambda execution: execution.is_dry_run or None),
 )
 """A new execution, with the signals that it was sent with its creation, NULL for none."""
 
@@ -93,6 +94,7 @@ INPUT = RowKind[NewExecution](
     Column("execution_id", "uuid", "execution.id"),
     Column("input", "jsonb", "input"),
     Column("vars", "jsonb", lambda new: new.vars or None),
+    Column("dry_run", "jsonb", lambda new: new.dry_run),
 )
 """The input of a new execution."""
 
@@ -165,6 +167,7 @@ STEP = RowKind[Step](
     Column("items", "int[]", _items),
     Column("usage", "jsonb", "usage"),
     Column("fixed", "bool", lambda step: step.is_fixed or None),
+    Column("mocked", "bool", lambda step: step.is_mocked or None),
     Column("shared", "jsonb"),
 )
 """A step; its payloads are given as far as they are not shared. `shared` has true for an input that stays as it is."""

@@ -34,7 +34,7 @@ WHERE r.org_id = u.org_id AND r.request_id = u.request_id;
 
 -- KNOWN_REQUESTS: $1 orgs, $2 request_ids
 SELECT r.org_id AS request_org, r.request_id AS request, r.method, r.content_hash, r.execution_id,
-    e.org_id, e.id, e.owner, e.workflow_id, e.workflow_name, e.revision, e.state, CASE WHEN e.create_time < '0001-01-01 00:00:00+00' OR e.create_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.create_time END AS create_time, e.timeout, e.priority, e.tags, e.labels, e.correlation_id, e.request_id, CASE WHEN e.scheduled_time < '0001-01-01 00:00:00+00' OR e.scheduled_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.scheduled_time END AS scheduled_time, CASE WHEN e.start_time < '0001-01-01 00:00:00+00' OR e.start_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.start_time END AS start_time, CASE WHEN e.end_time < '0001-01-01 00:00:00+00' OR e.end_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.end_time END AS end_time, CASE WHEN e.deadline_time < '0001-01-01 00:00:00+00' OR e.deadline_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.deadline_time END AS deadline_time, e.progress, e.steps_total, e.steps_completed, e.steps_failed, e.steps_skipped, e.steps_running, e.steps_cancelled, e.last_seq, e.failure, e.ending, e.pause, e.mail, e.incarnation, e.epoch, CASE WHEN e.wake_time < '0001-01-01 00:00:00+00' OR e.wake_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.wake_time END AS wake_time, e.deaths, e.bytes, e.run, e.usage, e.reopened_seq, e.lineage, e.breakpoints, e.held_back
+    e.org_id, e.id, e.owner, e.workflow_id, e.workflow_name, e.revision, e.state, CASE WHEN e.create_time < '0001-01-01 00:00:00+00' OR e.create_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.create_time END AS create_time, e.timeout, e.priority, e.tags, e.labels, e.correlation_id, e.request_id, CASE WHEN e.scheduled_time < '0001-01-01 00:00:00+00' OR e.scheduled_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.scheduled_time END AS scheduled_time, CASE WHEN e.start_time < '0001-01-01 00:00:00+00' OR e.start_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.start_time END AS start_time, CASE WHEN e.end_time < '0001-01-01 00:00:00+00' OR e.end_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.end_time END AS end_time, CASE WHEN e.deadline_time < '0001-01-01 00:00:00+00' OR e.deadline_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.deadline_time END AS deadline_time, e.progress, e.steps_total, e.steps_completed, e.steps_failed, e.steps_skipped, e.steps_running, e.steps_cancelled, e.last_seq, e.failure, e.ending, e.pause, e.mail, e.incarnation, e.epoch, CASE WHEN e.wake_time < '0001-01-01 00:00:00+00' OR e.wake_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.wake_time END AS wake_time, e.deaths, e.bytes, e.run, e.usage, e.reopened_seq, e.lineage, e.breakpoints, e.held_back, e.dry_run
 FROM unnest($1::text[], $2::text[]) AS u(org_id, request_id)
 JOIN requests r ON r.org_id = u.org_id AND r.request_id = u.request_id
 LEFT JOIN executions e ON e.org_id = r.org_id AND e.id = r.execution_id
@@ -44,7 +44,7 @@ FOR KEY SHARE OF r;
 INSERT INTO executions (org_id, id, owner, workflow_id, workflow_name, revision, state, create_time, timeout, priority, tags, labels,
     correlation_id, request_id, scheduled_time, start_time, end_time, deadline_time, progress, steps_total,
     steps_completed, steps_failed, steps_skipped, steps_running, steps_cancelled, last_seq, result, failure, ending,
-    mail, incarnation, epoch, wake_time, bytes, run, lineage, pause, breakpoints, held_back, signals)
+    mail, incarnation, epoch, wake_time, bytes, run, lineage, pause, breakpoints, held_back, signals, dry_run)
 SELECT r->>0 AS org_id, (r->>1)::uuid AS id, r->>2 AS owner, (r->>3)::uuid AS workflow_id, r->>4 AS workflow_name,
     (r->>5)::int AS revision, r->>6 AS state, (r->>7)::timestamptz AS create_time, (r->>8)::float8 AS timeout,
     (r->>9)::int AS priority,
@@ -58,13 +58,14 @@ SELECT r->>0 AS org_id, (r->>1)::uuid AS id, r->>2 AS owner, (r->>3)::uuid AS wo
     (r->>29)::int8 AS mail, (r->>30)::uuid AS incarnation, (r->>31)::int8 AS epoch,
     (r->>32)::timestamptz AS wake_time, (r->>33)::int8 AS bytes, (r->>34)::int AS run,
     nullif(r->35, 'null') AS lineage, nullif(r->36, 'null') AS pause, nullif(r->37, 'null') AS breakpoints,
-    (r->>38)::bool AS held_back, nullif(r->39, 'null') AS signals
+    (r->>38)::bool AS held_back, nullif(r->39, 'null') AS signals, (r->>40)::bool AS dry_run
 FROM jsonb_array_elements($1::jsonb) AS r
 ON CONFLICT DO NOTHING RETURNING id;
 
 -- INSERT_INPUTS: $1 inputs
-INSERT INTO execution_inputs (org_id, execution_id, input, vars)
-SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, nullif(r->2, 'null') AS input, nullif(r->3, 'null') AS vars
+INSERT INTO execution_inputs (org_id, execution_id, input, vars, dry_run)
+SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, nullif(r->2, 'null') AS input, nullif(r->3, 'null') AS vars,
+    nullif(r->4, 'null') AS dry_run
 FROM jsonb_array_elements($1::jsonb) AS r;
 
 -- UPDATE_EXECUTIONS: $1 changes
@@ -104,15 +105,15 @@ RETURNING e.id;
 -- UPSERT_STEPS: $1 steps
 INSERT INTO steps AS s (org_id, execution_id, path, iteration, handler, state, attempt, failures, progress, input, output, failure,
     failed_attempts, assigned, skip_reason, start_time, attempt_time, end_time, wait, end_seq, worker, position,
-    items, usage, fixed, shared)
+    items, usage, fixed, mocked, shared)
 SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, r->>2 AS path, (r->>3)::int AS iteration, r->>4 AS handler,
     r->>5 AS state, (r->>6)::int AS attempt, (r->>7)::int AS failures, (r->>8)::int AS progress,
     nullif(r->9, 'null') AS input, nullif(r->10, 'null') AS output, nullif(r->11, 'null') AS failure,
     nullif(r->12, 'null') AS failed_attempts, nullif(r->13, 'null') AS assigned, r->>14 AS skip_reason,
     (r->>15)::timestamptz AS start_time, (r->>16)::timestamptz AS attempt_time, (r->>17)::timestamptz AS end_time,
     nullif(r->18, 'null') AS wait, (r->>19)::int8 AS end_seq, r->>20 AS worker, (r->>21)::int AS position,
-    (r->>22)::int[] AS items, nullif(r->23, 'null') AS usage, (r->>24)::bool AS fixed,
-    nullif(r->25, 'null') AS shared
+    (r->>22)::int[] AS items, nullif(r->23, 'null') AS usage, (r->>24)::bool AS fixed, (r->>25)::bool AS mocked,
+    nullif(r->26, 'null') AS shared
 FROM jsonb_array_elements($1::jsonb) AS r
 ON CONFLICT (execution_id, path, iteration) DO UPDATE SET
     handler = excluded.handler, state = excluded.state, attempt = excluded.attempt, failures = excluded.failures,
@@ -120,7 +121,7 @@ ON CONFLICT (execution_id, path, iteration) DO UPDATE SET
     failed_attempts = excluded.failed_attempts, assigned = excluded.assigned, skip_reason = excluded.skip_reason,
     start_time = excluded.start_time, attempt_time = excluded.attempt_time, end_time = excluded.end_time,
     wait = excluded.wait, end_seq = excluded.end_seq, worker = excluded.worker, position = excluded.position,
-    items = excluded.items, usage = excluded.usage, fixed = excluded.fixed,
+    items = excluded.items, usage = excluded.usage, fixed = excluded.fixed, mocked = excluded.mocked,
     input = CASE WHEN excluded.shared->'input' = 'true' THEN s.input ELSE excluded.input END,
     shared = CASE WHEN excluded.shared->'input' = 'true'
         THEN nullif(jsonb_strip_nulls(excluded.shared || jsonb_build_object('input', s.shared->'input')), '{}')
@@ -191,7 +192,7 @@ LEFT JOIN transitions t ON t.org_id = e.org_id AND t.execution_id = e.id AND t.s
 FOR SHARE OF e;
 
 -- READ_CREATED: $1 orgs, $2 execution_ids
-SELECT e.org_id, e.id, e.owner, e.workflow_id, e.workflow_name, e.revision, e.state, CASE WHEN e.create_time < '0001-01-01 00:00:00+00' OR e.create_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.create_time END AS create_time, e.timeout, e.priority, e.tags, e.labels, e.correlation_id, e.request_id, CASE WHEN e.scheduled_time < '0001-01-01 00:00:00+00' OR e.scheduled_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.scheduled_time END AS scheduled_time, CASE WHEN e.start_time < '0001-01-01 00:00:00+00' OR e.start_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.start_time END AS start_time, CASE WHEN e.end_time < '0001-01-01 00:00:00+00' OR e.end_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.end_time END AS end_time, CASE WHEN e.deadline_time < '0001-01-01 00:00:00+00' OR e.deadline_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.deadline_time END AS deadline_time, e.progress, e.steps_total, e.steps_completed, e.steps_failed, e.steps_skipped, e.steps_running, e.steps_cancelled, e.last_seq, e.failure, e.ending, e.pause, e.mail, e.incarnation, e.epoch, CASE WHEN e.wake_time < '0001-01-01 00:00:00+00' OR e.wake_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.wake_time END AS wake_time, e.deaths, e.bytes, e.run, e.usage, e.reopened_seq, e.lineage, e.breakpoints, e.held_back
+SELECT e.org_id, e.id, e.owner, e.workflow_id, e.workflow_name, e.revision, e.state, CASE WHEN e.create_time < '0001-01-01 00:00:00+00' OR e.create_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.create_time END AS create_time, e.timeout, e.priority, e.tags, e.labels, e.correlation_id, e.request_id, CASE WHEN e.scheduled_time < '0001-01-01 00:00:00+00' OR e.scheduled_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.scheduled_time END AS scheduled_time, CASE WHEN e.start_time < '0001-01-01 00:00:00+00' OR e.start_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.start_time END AS start_time, CASE WHEN e.end_time < '0001-01-01 00:00:00+00' OR e.end_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.end_time END AS end_time, CASE WHEN e.deadline_time < '0001-01-01 00:00:00+00' OR e.deadline_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.deadline_time END AS deadline_time, e.progress, e.steps_total, e.steps_completed, e.steps_failed, e.steps_skipped, e.steps_running, e.steps_cancelled, e.last_seq, e.failure, e.ending, e.pause, e.mail, e.incarnation, e.epoch, CASE WHEN e.wake_time < '0001-01-01 00:00:00+00' OR e.wake_time > '9999-12-31 23:59:59.999999+00' THEN '0001-01-01 00:00:00+00' ELSE e.wake_time END AS wake_time, e.deaths, e.bytes, e.run, e.usage, e.reopened_seq, e.lineage, e.breakpoints, e.held_back, e.dry_run
 FROM unnest($1::text[], $2::uuid[]) AS u(org_id, id)
 JOIN executions e ON e.org_id = u.org_id AND e.id = u.id
 FOR KEY SHARE OF e;
@@ -200,15 +201,15 @@ FOR KEY SHARE OF e;
 WITH kept AS (
 INSERT INTO steps AS s (org_id, execution_id, path, iteration, handler, state, attempt, failures, progress, input, output, failure,
     failed_attempts, assigned, skip_reason, start_time, attempt_time, end_time, wait, end_seq, worker, position,
-    items, usage, fixed, shared)
+    items, usage, fixed, mocked, shared)
 SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, r->>2 AS path, (r->>3)::int AS iteration, r->>4 AS handler,
     r->>5 AS state, (r->>6)::int AS attempt, (r->>7)::int AS failures, (r->>8)::int AS progress,
     nullif(r->9, 'null') AS input, nullif(r->10, 'null') AS output, nullif(r->11, 'null') AS failure,
     nullif(r->12, 'null') AS failed_attempts, nullif(r->13, 'null') AS assigned, r->>14 AS skip_reason,
     (r->>15)::timestamptz AS start_time, (r->>16)::timestamptz AS attempt_time, (r->>17)::timestamptz AS end_time,
     nullif(r->18, 'null') AS wait, (r->>19)::int8 AS end_seq, r->>20 AS worker, (r->>21)::int AS position,
-    (r->>22)::int[] AS items, nullif(r->23, 'null') AS usage, (r->>24)::bool AS fixed,
-    nullif(r->25, 'null') AS shared
+    (r->>22)::int[] AS items, nullif(r->23, 'null') AS usage, (r->>24)::bool AS fixed, (r->>25)::bool AS mocked,
+    nullif(r->26, 'null') AS shared
 FROM jsonb_array_elements($1::jsonb) AS r
 ON CONFLICT (execution_id, path, iteration) DO UPDATE SET
     handler = excluded.handler, state = excluded.state, attempt = excluded.attempt, failures = excluded.failures,
@@ -216,7 +217,7 @@ ON CONFLICT (execution_id, path, iteration) DO UPDATE SET
     failed_attempts = excluded.failed_attempts, assigned = excluded.assigned, skip_reason = excluded.skip_reason,
     start_time = excluded.start_time, attempt_time = excluded.attempt_time, end_time = excluded.end_time,
     wait = excluded.wait, end_seq = excluded.end_seq, worker = excluded.worker, position = excluded.position,
-    items = excluded.items, usage = excluded.usage, fixed = excluded.fixed,
+    items = excluded.items, usage = excluded.usage, fixed = excluded.fixed, mocked = excluded.mocked,
     input = CASE WHEN excluded.shared->'input' = 'true' THEN s.input ELSE excluded.input END,
     shared = CASE WHEN excluded.shared->'input' = 'true'
         THEN nullif(jsonb_strip_nulls(excluded.shared || jsonb_build_object('input', s.shared->'input')), '{}')
@@ -273,15 +274,15 @@ ON CONFLICT DO NOTHING),
 kept AS (
 INSERT INTO steps AS s (org_id, execution_id, path, iteration, handler, state, attempt, failures, progress, input, output, failure,
     failed_attempts, assigned, skip_reason, start_time, attempt_time, end_time, wait, end_seq, worker, position,
-    items, usage, fixed, shared)
+    items, usage, fixed, mocked, shared)
 SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, r->>2 AS path, (r->>3)::int AS iteration, r->>4 AS handler,
     r->>5 AS state, (r->>6)::int AS attempt, (r->>7)::int AS failures, (r->>8)::int AS progress,
     nullif(r->9, 'null') AS input, nullif(r->10, 'null') AS output, nullif(r->11, 'null') AS failure,
     nullif(r->12, 'null') AS failed_attempts, nullif(r->13, 'null') AS assigned, r->>14 AS skip_reason,
     (r->>15)::timestamptz AS start_time, (r->>16)::timestamptz AS attempt_time, (r->>17)::timestamptz AS end_time,
     nullif(r->18, 'null') AS wait, (r->>19)::int8 AS end_seq, r->>20 AS worker, (r->>21)::int AS position,
-    (r->>22)::int[] AS items, nullif(r->23, 'null') AS usage, (r->>24)::bool AS fixed,
-    nullif(r->25, 'null') AS shared
+    (r->>22)::int[] AS items, nullif(r->23, 'null') AS usage, (r->>24)::bool AS fixed, (r->>25)::bool AS mocked,
+    nullif(r->26, 'null') AS shared
 FROM jsonb_array_elements($2::jsonb) AS r
 ON CONFLICT (execution_id, path, iteration) DO UPDATE SET
     handler = excluded.handler, state = excluded.state, attempt = excluded.attempt, failures = excluded.failures,
@@ -289,7 +290,7 @@ ON CONFLICT (execution_id, path, iteration) DO UPDATE SET
     failed_attempts = excluded.failed_attempts, assigned = excluded.assigned, skip_reason = excluded.skip_reason,
     start_time = excluded.start_time, attempt_time = excluded.attempt_time, end_time = excluded.end_time,
     wait = excluded.wait, end_seq = excluded.end_seq, worker = excluded.worker, position = excluded.position,
-    items = excluded.items, usage = excluded.usage, fixed = excluded.fixed,
+    items = excluded.items, usage = excluded.usage, fixed = excluded.fixed, mocked = excluded.mocked,
     input = CASE WHEN excluded.shared->'input' = 'true' THEN s.input ELSE excluded.input END,
     shared = CASE WHEN excluded.shared->'input' = 'true'
         THEN nullif(jsonb_strip_nulls(excluded.shared || jsonb_build_object('input', s.shared->'input')), '{}')
@@ -387,7 +388,7 @@ made AS (
 INSERT INTO executions (org_id, id, owner, workflow_id, workflow_name, revision, state, create_time, timeout, priority, tags, labels,
     correlation_id, request_id, scheduled_time, start_time, end_time, deadline_time, progress, steps_total,
     steps_completed, steps_failed, steps_skipped, steps_running, steps_cancelled, last_seq, result, failure, ending,
-    mail, incarnation, epoch, wake_time, bytes, run, lineage, pause, breakpoints, held_back, signals)
+    mail, incarnation, epoch, wake_time, bytes, run, lineage, pause, breakpoints, held_back, signals, dry_run)
 SELECT r->>0 AS org_id, (r->>1)::uuid AS id, r->>2 AS owner, (r->>3)::uuid AS workflow_id, r->>4 AS workflow_name,
     (r->>5)::int AS revision, r->>6 AS state, (r->>7)::timestamptz AS create_time, (r->>8)::float8 AS timeout,
     (r->>9)::int AS priority,
@@ -401,12 +402,13 @@ SELECT r->>0 AS org_id, (r->>1)::uuid AS id, r->>2 AS owner, (r->>3)::uuid AS wo
     (r->>29)::int8 AS mail, (r->>30)::uuid AS incarnation, (r->>31)::int8 AS epoch,
     (r->>32)::timestamptz AS wake_time, (r->>33)::int8 AS bytes, (r->>34)::int AS run,
     nullif(r->35, 'null') AS lineage, nullif(r->36, 'null') AS pause, nullif(r->37, 'null') AS breakpoints,
-    (r->>38)::bool AS held_back, nullif(r->39, 'null') AS signals
+    (r->>38)::bool AS held_back, nullif(r->39, 'null') AS signals, (r->>40)::bool AS dry_run
 FROM jsonb_array_elements($13::jsonb) AS r
 ON CONFLICT DO NOTHING RETURNING id),
 given AS (
-INSERT INTO execution_inputs (org_id, execution_id, input, vars)
-SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, nullif(r->2, 'null') AS input, nullif(r->3, 'null') AS vars
+INSERT INTO execution_inputs (org_id, execution_id, input, vars, dry_run)
+SELECT r->>0 AS org_id, (r->>1)::uuid AS execution_id, nullif(r->2, 'null') AS input, nullif(r->3, 'null') AS vars,
+    nullif(r->4, 'null') AS dry_run
 FROM jsonb_array_elements($14::jsonb) AS r)
 SELECT 1 / ((SELECT count(*) FROM taken) = $15
     AND (SELECT count(*) FROM live WHERE NOT is_paused AND NOT is_held) = cardinality($10)

@@ -197,7 +197,8 @@ class EndRules(EngineSteps):
                 if (ending := self.draft.ending) is not None and ending.is_at_once:
                     self.stop(step, not_waited_for(step))
         elif is_inherited and runs(step):
-            if step.handler in self.draft.sweeps[0].remote and not self.is_to_pause(step):
+            is_held = step.handler in self.draft.sweeps[0].remote and not step.is_mocked
+            if is_held and not self.is_to_pause(step):
                 self._resume_attempt(step)
             else:
                 self.begin_anew(step, interrupted(step))

@@ -5,12 +5,16 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from msgspec.structs import replace
+
 from persistence.model import Step
 from service.engine import pauses
 from service.engine.definition import Ask, Call, Decide, Listen, Pause, Repeat, Transform
 from service.engine.expressions import Expression, ExpressionError
 from service.engine.expressions.cost import PER_STEP
 from service.engine.failure import EXPRESSION_ERROR, INVALID_PARAMS, Failure
+from service.engine.planning.effects import Answer
+from service.engine.planning.reasons import not_mocked
 from service.engine.planning.signal_rules import SignalRules
 from service.engine.planning.step_rules import WORK_OF_STEP
 
@@ -20,11 +24,17 @@ class EngineSteps(SignalRules):
 
     def begin(self, step: Step) -> None:
         """Begin a step that is free to go. Raises PutOffError, before anything is changed."""
-        match self.spec(step).action:
+        action = self.spec(step).action
+        if not isinstance(action, Call) and (answer := self.answer_to(step)) is not None:
+            self._give(step, answer)
+            return
+        match action:
             case Call():
                 self.start_attempt(step)
             case Pause() as pause:
                 self._pause(step, pause)
+            case Ask() if self.draft.state.dry_run is not None:
+                self.fail_for_good(step, not_mocked(step.handler))
             case Ask() as ask:
                 self.ask(step, ask)
             case Listen() as listen:
@@ -33,6 +43,14 @@ class EngineSteps(SignalRules):
                 self._evaluate(step, action)
             case Repeat():
                 raise TypeError(f"step {step.path} runs a block")
+
+    def _give(self, step: Step, answer: Answer) -> None:
+        """End a step as its mock says."""
+        mocked = replace(step, is_mocked=True)
+        if answer.failure is not None:
+            self.fail_for_good(mocked, answer.failure)
+        else:
+            self.complete(mocked, answer.output)
 
     def _evaluate(self, step: Step, action: Transform | Decide) -> None:
         try:
@@ -68,7 +86,7 @@ class EngineSteps(SignalRules):
             self.fail_for_good(step, Failure(INVALID_PARAMS, str(error)))
             return
         output = {"waited_until": _written(end)}
-        if end <= (self.time if "until" in params else self.latest):
+        if self.skips_waits or end <= (self.time if "until" in params else self.latest):
             self.complete(step, output)
         else:
             self.allowance.count(WORK_OF_STEP)

@@ -29,6 +29,7 @@ class Created:
     owner: str
     scheduled_time: datetime | None
     lineage: Lineage | None = None
+    dry_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class StepStarted:
-    """An attempt of a step started."""
+    """An attempt of a step started. `mocked`: nothing runs, and what it comes to was given for it."""
 
     path: str
     handler: str
@@ -48,6 +49,7 @@ class StepStarted:
     worker: str
     input: Mapping[str, Any]
     iteration: int = 1
+    mocked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ class StepRetrying:
 
 @dataclass(frozen=True, slots=True)
 class StepCompleted:
-    """A step completed. `signals` are the ids of those that it has taken."""
+    """A step completed. `signals` are the ids of those that it has taken. `mocked` is as in StepStarted."""
 
     path: str
     attempt: int
@@ -108,6 +110,7 @@ class StepCompleted:
     iteration: int = 1
     usage: Usage | None = None
     signals: tuple[UUID, ...] = ()
+    mocked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,7 @@ class StepFailed:
     """A step failed for good. `is_of_attempt`: because its newest attempt did, and not between two of them.
 
     `signals` are the ids of those that it has taken and that did not fit, or because of which it failed afterwards.
+    `mocked` is as in StepStarted.
     """
 
     path: str
@@ -125,6 +129,7 @@ class StepFailed:
     iteration: int = 1
     usage: Usage | None = None
     signals: tuple[UUID, ...] = ()
+    mocked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from persistence.breakpoints import halted, halting, setting
+from persistence.dry_runs import DryRun
 from persistence.model import (
     Edit,
     EditedVariable,
@@ -44,11 +45,18 @@ class Folding:
     """
 
     def __init__(
-        self, definition: Definition, execution: Execution, given: Mapping[str, Any], *, has_steps: bool = True
+        self,
+        definition: Definition,
+        execution: Execution,
+        given: Mapping[str, Any],
+        *,
+        dry_run: DryRun | None = None,
+        has_steps: bool = True,
     ) -> None:
         self._definition = definition
         self._has_steps = has_steps
         self._input = given
+        self._dry_run = dry_run
         self._result: Json = None
         self._steps: dict[StepKey, Step] = {}
         self._signals: tuple[Signal, ...] = ()
@@ -89,6 +97,7 @@ class Folding:
             edit=self._edit,
             vars=self._vars,
             edited=self._edited,
+            dry_run=self._dry_run,
         )
 
     def take(self, event: Event) -> None:
@@ -191,6 +200,7 @@ def _started(step: Step, body: events.StepStarted, event: Event) -> Step:
         progress=0,
         start_time=step.start_time or event.time,
         attempt_time=event.time,
+        is_mocked=body.mocked,
     )
 
 
@@ -225,13 +235,15 @@ def _retrying(step: Step, body: events.StepRetrying, event: Event) -> Step:
 def _completed(step: Step, body: events.StepCompleted, event: Event) -> Step:
     done = replace(step, state=StepState.COMPLETED, output=body.output, failure=None, wait=None, progress=100)
     # One without attempts has begun in the moment in which it ends.
-    return replace(done, start_time=step.start_time or event.time, end_time=event.time, end_seq=event.seq)
+    start_time = step.start_time or event.time
+    return replace(done, start_time=start_time, end_time=event.time, end_seq=event.seq, is_mocked=body.mocked)
 
 
 def _failed(step: Step, body: events.StepFailed, event: Event) -> Step:
     before = with_failed_attempt(step, body.failure, event.time) if body.is_of_attempt else step
     failed = replace(before, state=StepState.FAILED, failure=body.failure.to_json(), failures=body.failures)
-    return replace(failed, output=None, wait=None, end_time=event.time, end_seq=event.seq)
+    failed = replace(failed, output=None, wait=None, is_mocked=body.mocked)
+    return replace(failed, end_time=event.time, end_seq=event.seq)
 
 
 def _skipped(step: Step, body: events.StepSkipped, event: Event) -> Step:

@@ -12,6 +12,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from persistence.dry_runs import DryRun
 from persistence.model import Execution, ExecutionDetail, Step, StepCounts, StepState
 from service.engine import paths
 from service.engine.definition import Definition, Repeat
@@ -51,13 +52,14 @@ def forking(
     worker: str,
     inheritance: Inheritance,
     given: Given,
+    dry_run: DryRun | None = None,
 ) -> Work[tuple[Execution, Plan]]:
     """Return a new execution, of which nothing has happened yet, with the plan of its acceptance.
 
     Raises ValidationError for a given output with which a step cannot assign what its definition says.
     """
     execution = replace(execution, counts=StepCounts(total=_total(definition, inheritance.steps)))
-    telling = _Telling(definition, execution, input, inheritance.steps)
+    telling = _Telling(definition, execution, input, inheritance.steps, dry_run)
     telling.tell(events.Created(**_facts(execution)))
     for step in inheritance.steps:
         telling.inherit(step)
@@ -67,7 +69,7 @@ def forking(
         execution = replace(execution, lineage=replace(execution.lineage, inherited=len(telling.events)))
     telling.execution = execution
     state = yield from restoring(definition, telling.detail, worker)
-    state = replace(state, bytes=size(input) + telling.bytes)
+    state = replace(state, bytes=telling.bytes + size(input) + (size(dry_run) if dry_run else 0))
     return execution, Plan(state, tuple(telling.events), tuple(telling.detail.steps))
 
 
@@ -79,6 +81,7 @@ def _facts(execution: Execution) -> dict[str, Any]:
         "owner": execution.owner,
         "scheduled_time": execution.scheduled_time,
         "lineage": execution.lineage,
+        "dry_run": execution.is_dry_run,
     }
 
 
@@ -112,12 +115,17 @@ class _Telling:
     """Gathers the events, with counts and progress along, and what they tell."""
 
     def __init__(
-        self, definition: Definition, execution: Execution, input: Mapping[str, Any], steps: Sequence[Step]
+        self,
+        definition: Definition,
+        execution: Execution,
+        input: Mapping[str, Any],
+        steps: Sequence[Step],
+        dry_run: DryRun | None,
     ) -> None:
         self.events: list[Event] = []
         self.bytes = 0
         self.execution = execution
-        self._folding = Folding(definition, execution, input)
+        self._folding = Folding(definition, execution, input, dry_run=dry_run)
         self._counts = execution.counts
         self._progress = 0
         self._steps = {step.path: step for step in steps}
@@ -157,20 +165,22 @@ class _Telling:
     def _begin(self, step: Step) -> None:
         if step.path not in self._started:
             self._started.add(step.path)
-            self.tell(events.StepStarted(step.path, step.handler, step.attempt, "", step.input), "running")
+            started = events.StepStarted(step.path, step.handler, step.attempt, "", step.input, mocked=step.is_mocked)
+            self.tell(started, "running")
 
 
 def _ended(step: Step) -> EventBody:
     match step.state:
         case StepState.COMPLETED:
-            return events.StepCompleted(step.path, step.attempt, step.output)
+            return events.StepCompleted(step.path, step.attempt, step.output, mocked=step.is_mocked)
         case StepState.SKIPPED:
             is_condition = step.skip_reason.startswith(CONDITION_IS_FALSE)
             return events.StepSkipped(step.path, CONDITION_IS_FALSE if is_condition else step.skip_reason)
         case StepState.FAILED:
-            return events.StepFailed(step.path, step.attempt, Failure.from_json(step.failure or {}), step.failures)
-    failure = Failure.from_json(step.failure) if step.failure else None
-    return events.StepCancelled(step.path, step.attempt, failure)
+            failure = Failure.from_json(step.failure or {})
+            return events.StepFailed(step.path, step.attempt, failure, step.failures, mocked=step.is_mocked)
+    stopped = Failure.from_json(step.failure) if step.failure else None
+    return events.StepCancelled(step.path, step.attempt, stopped)
 
 
 def _payload(body: EventBody) -> int:

@@ -6,7 +6,8 @@ The rules are one object for each application, in classes that lie on each other
 _Planning (what a happening does) -> PauseRules (pause, resume, terminate) -> BlockRules (steps and items begin,
 outputs) -> BreakpointRules (steps are held before they begin) -> EndRules (blocks end, sweeps) -> EngineSteps (steps
 that the planner runs) -> SignalRules (those that wait for signals) -> PeopleRules (those that ask people) -> StepRules
-(single steps, effects). StepRules call upwards in `ended` and `overdue` alone, BreakpointRules in `go_in`.
+(single steps, effects) -> Rules (what all have). StepRules call upwards in `ended` and `overdue` alone,
+BreakpointRules in `go_in`.
 All change one Draft, the next state in the making, which is a Course: what may begin, is in work and is due in it.
 """
 
@@ -146,6 +147,7 @@ class _Planning(PauseRules):
                 owner=facts["owner"],
                 scheduled_time=self.draft.state.scheduled_time,
                 lineage=lineage,
+                dry_run=self.draft.state.dry_run is not None,
             )
         )
         if (kept := self.draft.state.breakpoints) is not None:
@@ -189,7 +191,7 @@ class _Planning(PauseRules):
     def suspend(self, happening: happenings.StepSuspended) -> None:
         if (step := self.heed(happening)) is None:
             return
-        if happening.until <= self.time:
+        if self.skips_waits or happening.until <= self.time:
             self.complete(step, happening.output)
         else:
             self.put_off(step, happening.until, happening.output, happening.reason)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from persistence.model import Step
-from service.engine.failure import INTERRUPTED, OUTCOME_UNKNOWN, RESULT_DISCARDED, WORKER_LOST, Failure
+from service.engine.failure import INTERRUPTED, NOT_MOCKED, OUTCOME_UNKNOWN, RESULT_DISCARDED, WORKER_LOST, Failure
 
 CONDITION_IS_FALSE = "its condition is false"
 """Why a step was skipped; in its row, the condition stands behind it."""
 
 _CUT_OFF = "was cut off: its server stopped, died or lost the execution"
+
+
+def not_mocked(handler: str) -> Failure:
+    """Return why a step of a dry run fails that has no mock."""
+    return Failure(NOT_MOCKED, f"its handler {handler!r} may send something, and a dry run does not: give it a mock")
 
 
 def still_running(step: Step) -> Failure:

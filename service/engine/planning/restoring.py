@@ -86,6 +86,7 @@ def restoring(definition: Definition, detail: ExecutionDetail, worker: str) -> W
         is_held_back=execution.held_back,
         pause=execution.pause,
         breakpoints=execution.breakpoints,
+        dry_run=detail.dry_run,
         ending=Ending(ending.state, Failure.from_json(ending.failure)) if ending else None,
         failure=Failure.from_json(execution.failure) if execution.failure else None,
         result=detail.result,

@@ -12,6 +12,7 @@ import msgspec
 from immutables import Map
 
 from persistence.breakpoints import Breakpoints
+from persistence.dry_runs import DryRun
 from persistence.model import (
     Edit,
     EditedVariable,
@@ -139,7 +140,7 @@ class State(msgspec.Struct, frozen=True):
 
     `reopened_seq` is the number of the event with which its `run` began, 0 for the first. `earlier` are the steps that
     have ended in an earlier run, are to run again and have not begun to: they count as not begun, and are not among
-    the `steps`. `edit` is what one of them is given instead of what its definition says.
+    the `steps`. `edit` is what one of them is given instead of what its definition says. `dry_run`: nothing is sent.
 
     `sweeps` are to be gone on with, the first one first: what they have not seen to is in work still. `inherited` are
     the steps in work of another process, as that left them; one that this process has gone on with is another value.
@@ -182,6 +183,7 @@ class State(msgspec.Struct, frozen=True):
     reopened_seq: int = 0
     earlier: Map[str, Step] = Map()
     edit: Edit | None = None
+    dry_run: DryRun | None = None
     time: datetime | None = None
     signals: tuple[Signal, ...] = ()
     edited: Mapping[str, EditedVariable] = msgspec.field(default_factory=dict)
@@ -244,7 +246,7 @@ def facts(execution: Execution) -> dict[str, Any]:
     }
 
 
-def initial(execution: Execution, payload: Mapping[str, Any], worker: str = "") -> State:
+def initial(execution: Execution, payload: Mapping[str, Any], worker: str = "", dry_run: DryRun | None = None) -> State:
     """Return the state of an execution of which nothing has happened yet, for the process `worker`."""
     return State(
         facts=facts(execution),
@@ -253,8 +255,9 @@ def initial(execution: Execution, payload: Mapping[str, Any], worker: str = "") 
         counts=execution.counts,
         scheduled_time=execution.scheduled_time,
         worker=worker,
-        bytes=size(payload),
+        bytes=size(payload) + (size(dry_run) if dry_run else 0),
         breakpoints=execution.breakpoints,
+        dry_run=dry_run,
     )
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from persistence.model import Step, StepKey, StepState, Wait, WaitKind
-from service.engine import paths, payload
+from persistence.model import Step, StepState, Wait, WaitKind
+from service.engine import payload
 from service.engine.clock import later
-from service.engine.definition import Call, Definition, Delivery, StepSpec
+from service.engine.definition import LEAST_PAUSE, Call, Delivery, StepSpec
 from service.engine.durations import TEN_YEARS
-from service.engine.expressions import Allowance, ExpressionError, PutOffError
+from service.engine.expressions import ExpressionError, PutOffError
 from service.engine.failure import (
     EXECUTION_TOO_LARGE,
     EXPRESSION_ERROR,
@@ -23,13 +23,11 @@ from service.engine.failure import (
 )
 from service.engine.planning import events
 from service.engine.planning.assigning import assign
-from service.engine.planning.draft import Draft
-from service.engine.planning.effects import Effect, StartAttempt
+from service.engine.planning.effects import StartAttempt
 from service.engine.planning.failed_attempts import lost_in_a_row, may_retry, with_failed_attempt
-from service.engine.planning.happenings import OfAttempt
 from service.engine.planning.reasons import unknown_outcome
 from service.engine.planning.reopened import edit_of
-from service.engine.planning.state import State, runs
+from service.engine.planning.rules import Rules
 from service.engine.planning.variables import shown
 from service.engine.violations import ValidationError
 
@@ -48,41 +46,9 @@ WORK_OF_EDGE = 100
 _OUTSIDE = frozenset({WaitKind.TASK, WaitKind.SIGNAL, WaitKind.BREAKPOINT})
 """What waits for something from outside and has not got it in time, or needs it no more."""
 
-ENOUGH = 512 << 10
-"""Bytes after which nothing more begins in an application: its events go to watchers in one message."""
 
-
-class StepRules(ABC):
-    """Changes single steps in a draft of the next state, and gathers effects.
-
-    It is `time` or later, at most `latest`. `allowance` is the work of one application; what does not fit into it is
-    put off before anything of it is changed.
-    """
-
-    def __init__(self, definition: Definition, state: State, time: datetime, latest: datetime) -> None:
-        self.definition = definition
-        self.time = time
-        self.latest = latest
-        self.draft = Draft(definition, state, time)
-        self.allowance = Allowance()
-        self.is_put_off = False
-        self.effects: list[Effect] = []
-        self.rendered: tuple[StepKey, Any] | None = None
-        """What the first attempt of the step is called with that begins next, where that is known already."""
-        self._enough = self.draft.bytes + ENOUGH
-
-    def begin_part(self) -> None:
-        """Begin another part of the work. Raises PutOffError when this application has done or written enough."""
-        if self.draft.bytes >= self._enough:
-            raise PutOffError
-        self.allowance.begin()
-
-    def running(self, told: OfAttempt) -> Step | None:
-        """Return the step if this attempt of it is the one that runs here; what is told of others is stale."""
-        step = self.draft.steps.get(told.path)
-        if step is None or not runs(step) or self.draft.is_inherited(step):
-            return None
-        return step if (step.iteration, step.attempt) == (told.iteration, told.attempt) else None
+class StepRules(Rules, ABC):
+    """Changes single steps in a draft of the next state, and gathers effects."""
 
     @abstractmethod
     def overdue(self, step: Step) -> None:
@@ -91,24 +57,6 @@ class StepRules(ABC):
     @abstractmethod
     def ended(self, step: Step) -> None:
         """Do what follows for others from the end of a step, which is recorded."""
-
-    def is_ending(self, step: Step) -> bool:
-        """Return whether the step is to end, whatever comes of it, because of others or of all."""
-        return self.draft.is_ending(self.scope(step))
-
-    def is_to_pause(self, step: Step) -> bool:
-        """Return whether an attempt of the step is stopped by a pause, and made again after it."""
-        pause = self.draft.state.pause
-        is_hard = self.draft.is_paused and pause is not None and pause.is_hard
-        return is_hard and self.spec(step).delivery is not Delivery.AT_MOST_ONCE
-
-    def scope(self, step: Step) -> str:
-        """Return the scope of a step."""
-        return paths.split(step.path)[0]
-
-    def spec(self, step: Step) -> StepSpec:
-        """Return the step in the definition."""
-        return self.definition.places[paths.place(step.path)]
 
     def skip(self, step: Step, reason: str, condition: str = "") -> None:
         """Skip a step. Its condition stands in the row alone: events go to callers that may not read definitions."""
@@ -136,6 +84,7 @@ class StepRules(ABC):
         if not self.draft.has_room(size):
             self.fail_for_good(step, self.too_large("its parameters", size))
             return
+        answer = self.answer_to(step)
         self.draft.charge(size)
         self.allowance.count(WORK_OF_STEP)
         self.allowance.count_value(params, size)
@@ -152,10 +101,12 @@ class StepRules(ABC):
                 wait=None,
                 worker=self.draft.state.worker,
                 progress=0,
+                is_mocked=answer is not None,
             )
         )
+        worker, is_mocked = self.draft.state.worker, answer is not None
         self.draft.record(
-            events.StepStarted(step.path, spec.handler, attempt, self.draft.state.worker, params, step.iteration)
+            events.StepStarted(step.path, spec.handler, attempt, worker, params, step.iteration, is_mocked)
         )
         self.effects.append(
             StartAttempt(
@@ -166,6 +117,8 @@ class StepRules(ABC):
                 self.time_left(spec, step),
                 shown(spec, self.draft.variables(self.scope(step), attempt=attempt)),
                 step.iteration,
+                answer=answer,
+                is_dry=self.draft.state.dry_run is not None,
             )
         )
 
@@ -223,7 +176,9 @@ class StepRules(ABC):
         done = replace(done, assigned=assigned)
         self.draft.put(done)
         usage = self.draft.told_usage()
-        self.draft.record(events.StepCompleted(step.path, step.attempt, output, step.iteration, usage))
+        self.draft.record(
+            events.StepCompleted(step.path, step.attempt, output, step.iteration, usage, mocked=step.is_mocked)
+        )
         if assigned:
             self.allowance.count_value(assigned, values)
             self.draft.change(vars={**self.draft.state.vars, **assigned})
@@ -243,6 +198,8 @@ class StepRules(ABC):
         failures = step.failures + 1
         failed = replace(with_failed_attempt(step, failure, self.time), failures=failures, failure=failure.to_json())
         pause = min(max(spec.retry.pause(failures, draw), retry_after or 0.0), TEN_YEARS)
+        if self.skips_waits:
+            pause = LEAST_PAUSE
         retry_time = later(self.time, pause)
         if not may_retry(spec, failed, failure, retry_time):
             self.fail_for_good(failed, failure, is_of_attempt=True)
@@ -285,9 +242,9 @@ class StepRules(ABC):
     def begin_anew(self, step: Step, failure: Failure) -> None:
         """Go on after an attempt of which nobody knows how it ended: it does not count as failed, the next one begins.
 
-        Unless the step is AT_MOST_ONCE, or has lost too many workers in a row.
+        Unless the step is AT_MOST_ONCE and has run, or has lost too many workers in a row.
         """
-        if self.spec(step).delivery is Delivery.AT_MOST_ONCE:
+        if self.spec(step).delivery is Delivery.AT_MOST_ONCE and not step.is_mocked:
             failure = self.fitting(unknown_outcome(step))
             self.fail_for_good(with_failed_attempt(step, failure, self.time), failure, is_of_attempt=True)
         elif failure.code == WORKER_LOST and lost_in_a_row(step) + 1 >= MOST_LOST:
@@ -339,7 +296,16 @@ class StepRules(ABC):
         self.draft.put(failed)
         usage = self.draft.told_usage()
         self.draft.record(
-            events.StepFailed(step.path, step.attempt, failure, step.failures, is_of_attempt, step.iteration, usage)
+            events.StepFailed(
+                step.path,
+                step.attempt,
+                failure,
+                step.failures,
+                is_of_attempt,
+                step.iteration,
+                usage,
+                mocked=step.is_mocked,
+            )
         )
         self.ended(failed)
 

@@ -17,6 +17,8 @@ def harmless(effects: Iterable[Effect], definition: Definition, registry: Regist
 
 
 def _is_harmless(effect: StartAttempt, definition: Definition, registry: Registry, org: str) -> bool:
+    if effect.answer is not None:
+        return True
     handler = registry.get(effect.handler, org)
     if handler is None or not handler.is_unseen:
         return False

@@ -21,10 +21,12 @@ from service.engine.failure import (
 )
 from service.engine.handlers.attempt import Attempt
 from service.engine.handlers.failures import failure_of
+from service.engine.handlers.model import Effect
 from service.engine.handlers.queues import Place
 from service.engine.handlers.registry import Handler, Registry, StepContext, Suspend
 from service.engine.handlers.threads import MOMENT
-from service.engine.planning.effects import StartAttempt
+from service.engine.planning.effects import Answer, StartAttempt
+from service.engine.planning.reasons import not_mocked
 from service.engine.running.revealing import Revealing
 from service.engine.turns import SHARE, in_turn
 from service.engine.violations import ValidationError
@@ -92,14 +94,20 @@ async def run_attempt(
     When its time is over, whoever counts it lets it expire, and cancels the task that runs this.
     `place` has the thread or the worker that was kept for it, if one was; it is given back. `revealing` has the secrets
     that belong into its params, if any do. `wishes` are those for a worker, if workers have the handler.
+
+    What has an answer needs no handler, and calls none; but one that is here says what is wrong with the params.
     """
     with place or nullcontext():
         handler = registry.get(effect.handler, attempt.org, wishes)
-        if handler is None:
-            return _missing(effect, wishes)
-        if problems := handler.validate(effect.params, revealing.paths if revealing else ()):
+        if handler is not None and (problems := handler.validate(effect.params, revealing.paths if revealing else ())):
             path, message = problems[0]
             return Failed(Failure(INVALID_PARAMS, f"{path or 'params'}: {message}"))
+        if effect.answer is not None:
+            return _answered(effect.answer, attempt)
+        if handler is None:
+            return _missing(effect, wishes)
+        if effect.is_dry and handler.effect is not Effect.NONE:
+            return Failed(not_mocked(effect.handler))
         if place is not None or not (handler.is_remote or handler.is_threaded):
             return await _run(handler, effect, attempt, begin, place, revealing, wishes)
     place = handler.queue_up(wishes) if handler.queue_up is not None else handler.slots().queue_up()
@@ -112,6 +120,11 @@ async def run_attempt(
         return Waits(place)
     with place:
         return await _run(handler, effect, attempt, begin, place, revealing, wishes)
+
+
+def _answered(answer: Answer, attempt: Attempt) -> Outcome:
+    attempt.has_returned = True
+    return Succeeded(answer.output) if answer.failure is None else Failed(answer.failure)
 
 
 async def resume_attempt(

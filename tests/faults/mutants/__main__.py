@@ -103,6 +103,9 @@ CHECKED: Mapping[str, Checked] = {
     "M30": Checked(
         "a fork shares a payload with its original", "RE4", "tests/integration/test_fork_planted.py::test_m30"
     ),
+    "M32": Checked(
+        "a dry run calls a handler that sends", "DR1", "tests/integration/test_dry_runs_planted.py::test_m32"
+    ),
     "M25": Checked("what workers run is lost when their server drains", "ST1", f"{_WORKERS}::test_m25"),
 }
 

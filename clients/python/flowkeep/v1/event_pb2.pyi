@@ -199,6 +199,7 @@ class ExecutionCreated(_message.Message):
     OWNER_FIELD_NUMBER: _builtins.int
     SCHEDULED_TIME_FIELD_NUMBER: _builtins.int
     LINEAGE_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
     workflow_id: _builtins.str
     """Output only. Id of the workflow."""
     workflow_name: _builtins.str
@@ -207,6 +208,8 @@ class ExecutionCreated(_message.Message):
     """Output only. Revision that the execution runs."""
     owner: _builtins.str
     """Output only. The verified subject that started the execution."""
+    dry_run: _builtins.bool
+    """Output only. Whether it sends nothing outside."""
     @_builtins.property
     def scheduled_time(self) -> _timestamp_pb2.Timestamp:
         """Output only. When the execution will start, if a start delay was given."""
@@ -224,10 +227,11 @@ class ExecutionCreated(_message.Message):
         owner: _builtins.str = ...,
         scheduled_time: _timestamp_pb2.Timestamp | None = ...,
         lineage: _execution_pb2.Lineage | None = ...,
+        dry_run: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lineage", b"lineage", "scheduled_time", b"scheduled_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lineage", b"lineage", "owner", b"owner", "revision", b"revision", "scheduled_time", b"scheduled_time", "workflow_id", b"workflow_id", "workflow_name", b"workflow_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "lineage", b"lineage", "owner", b"owner", "revision", b"revision", "scheduled_time", b"scheduled_time", "workflow_id", b"workflow_id", "workflow_name", b"workflow_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -269,6 +273,7 @@ class StepStarted(_message.Message):
     WORKER_FIELD_NUMBER: _builtins.int
     ITERATION_FIELD_NUMBER: _builtins.int
     INPUT_FIELD_NUMBER: _builtins.int
+    MOCKED_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Output only. Path of the step."""
     handler: _builtins.str
@@ -282,6 +287,8 @@ class StepStarted(_message.Message):
     """
     iteration: _builtins.int
     """Output only. Number of the whole run of the step, from 1."""
+    mocked: _builtins.bool
+    """Output only. Whether a mock stands in its place: no handler is called."""
     @_builtins.property
     def input(self) -> _struct_pb2.Struct:
         """Output only. Parameters of the attempt, with templates filled in; of a `for_each` `{"items": […]}`, the list that it
@@ -297,10 +304,11 @@ class StepStarted(_message.Message):
         worker: _builtins.str = ...,
         iteration: _builtins.int = ...,
         input: _struct_pb2.Struct | None = ...,
+        mocked: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "handler", b"handler", "input", b"input", "iteration", b"iteration", "path", b"path", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "handler", b"handler", "input", b"input", "iteration", b"iteration", "mocked", b"mocked", "path", b"path", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -528,12 +536,15 @@ class StepCompleted(_message.Message):
     ITERATION_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     SIGNAL_IDS_FIELD_NUMBER: _builtins.int
+    MOCKED_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Output only. Path of the step."""
     attempt: _builtins.int
     """Output only. Number of the attempt that succeeded; 0 where the server ran the step itself, without attempts."""
     iteration: _builtins.int
     """Output only. Number of the whole run of the step, from 1."""
+    mocked: _builtins.bool
+    """Output only. Whether a mock stood in its place."""
     @_builtins.property
     def output(self) -> _struct_pb2.Value:
         """Output only. What the step gave."""
@@ -555,10 +566,11 @@ class StepCompleted(_message.Message):
         iteration: _builtins.int = ...,
         usage: _execution_pb2.Usage | None = ...,
         signal_ids: _abc.Iterable[_builtins.str] | None = ...,
+        mocked: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "iteration", b"iteration", "output", b"output", "path", b"path", "signal_ids", b"signal_ids", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "iteration", b"iteration", "mocked", b"mocked", "output", b"output", "path", b"path", "signal_ids", b"signal_ids", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -578,6 +590,7 @@ class StepFailed(_message.Message):
     ATTEMPT_FAILED_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     SIGNAL_IDS_FIELD_NUMBER: _builtins.int
+    MOCKED_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Output only. Path of the step."""
     attempt: _builtins.int
@@ -590,6 +603,8 @@ class StepFailed(_message.Message):
     """Output only. Whether the last attempt failed. Else the step failed beside it: its condition, its parameters or what
     it assigns could not be had, or there was no room for what it gave.
     """
+    mocked: _builtins.bool
+    """Output only. Whether a mock stood in its place."""
     @_builtins.property
     def failure(self) -> _execution_pb2.Failure:
         """Output only. Why it failed."""
@@ -617,10 +632,11 @@ class StepFailed(_message.Message):
         attempt_failed: _builtins.bool = ...,
         usage: _execution_pb2.Usage | None = ...,
         signal_ids: _abc.Iterable[_builtins.str] | None = ...,
+        mocked: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "attempt_failed", b"attempt_failed", "failure", b"failure", "failures", b"failures", "iteration", b"iteration", "path", b"path", "signal_ids", b"signal_ids", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "attempt_failed", b"attempt_failed", "failure", b"failure", "failures", b"failures", "iteration", b"iteration", "mocked", b"mocked", "path", b"path", "signal_ids", b"signal_ids", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

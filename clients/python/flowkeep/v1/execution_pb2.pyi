@@ -215,6 +215,8 @@ class _FailureCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureCo
     """
     FAILURE_CODE_TERMINATED: _FailureCode.ValueType  # 67
     """The execution was ended by `Terminate`."""
+    FAILURE_CODE_NOT_MOCKED: _FailureCode.ValueType  # 80
+    """A step of a dry run has no mock, and its handler may send something."""
 
 class FailureCode(_FailureCode, metaclass=_FailureCodeEnumTypeWrapper):
     """Codes of failures that the service gives, as `Failure.code` has them without the prefix. Values may be added."""
@@ -357,6 +359,8 @@ FAILURE_CODE_SIGNAL_INVALID: FailureCode.ValueType  # 65
 """
 FAILURE_CODE_TERMINATED: FailureCode.ValueType  # 67
 """The execution was ended by `Terminate`."""
+FAILURE_CODE_NOT_MOCKED: FailureCode.ValueType  # 80
+"""A step of a dry run has no mock, and its handler may send something."""
 Global___FailureCode: _TypeAlias = FailureCode  # noqa: Y015
 
 @_typing.final
@@ -478,6 +482,7 @@ class Execution(_message.Message):
     PAUSE_FIELD_NUMBER: _builtins.int
     FORKS_FIELD_NUMBER: _builtins.int
     BREAKPOINTS_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
     execution_id: _builtins.str
     """Output only. Id of the execution, a UUIDv7 made by the server; ids rise with the time of creation."""
     workflow_id: _builtins.str
@@ -518,6 +523,8 @@ class Execution(_message.Message):
     """Output only. Number of the run: 1, and one more each time that the execution is reopened after its end."""
     steps_omitted: _builtins.bool
     """Output only. Whether there are more steps than `steps` holds."""
+    dry_run: _builtins.bool
+    """Output only. Whether it sends nothing outside: see `ExecuteRequest.dry_run`."""
     @_builtins.property
     def step_counts(self) -> Global___StepCounts:
         """Output only. How many steps are in which state."""
@@ -650,10 +657,11 @@ class Execution(_message.Message):
         pause: Global___ExecutionPause | None = ...,
         forks: _abc.Iterable[Global___Fork] | None = ...,
         breakpoints: _abc.Iterable[Global___Breakpoint] | None = ...,
+        dry_run: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline_time", b"deadline_time", "definition", b"definition", "end_time", b"end_time", "failure", b"failure", "input", b"input", "lineage", b"lineage", "outcome", b"outcome", "pause", b"pause", "result", b"result", "scheduled_time", b"scheduled_time", "start_time", b"start_time", "step_counts", b"step_counts", "timeout", b"timeout", "usage", b"usage", "vars", b"vars"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["breakpoints", b"breakpoints", "correlation_id", b"correlation_id", "create_time", b"create_time", "deadline_time", b"deadline_time", "definition", b"definition", "definition_withheld", b"definition_withheld", "end_time", b"end_time", "execution_id", b"execution_id", "failure", b"failure", "forks", b"forks", "input", b"input", "labels", b"labels", "last_seq", b"last_seq", "lineage", b"lineage", "outcome", b"outcome", "owner", b"owner", "pause", b"pause", "priority", b"priority", "progress_percent", b"progress_percent", "request_id", b"request_id", "result", b"result", "revision", b"revision", "run", b"run", "scheduled_time", b"scheduled_time", "start_time", b"start_time", "state", b"state", "step_counts", b"step_counts", "steps", b"steps", "steps_omitted", b"steps_omitted", "tags", b"tags", "timeout", b"timeout", "unreadable", b"unreadable", "usage", b"usage", "vars", b"vars", "workflow_id", b"workflow_id", "workflow_name", b"workflow_name", "written_bytes", b"written_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["breakpoints", b"breakpoints", "correlation_id", b"correlation_id", "create_time", b"create_time", "deadline_time", b"deadline_time", "definition", b"definition", "definition_withheld", b"definition_withheld", "dry_run", b"dry_run", "end_time", b"end_time", "execution_id", b"execution_id", "failure", b"failure", "forks", b"forks", "input", b"input", "labels", b"labels", "last_seq", b"last_seq", "lineage", b"lineage", "outcome", b"outcome", "owner", b"owner", "pause", b"pause", "priority", b"priority", "progress_percent", b"progress_percent", "request_id", b"request_id", "result", b"result", "revision", b"revision", "run", b"run", "scheduled_time", b"scheduled_time", "start_time", b"start_time", "state", b"state", "step_counts", b"step_counts", "steps", b"steps", "steps_omitted", b"steps_omitted", "tags", b"tags", "timeout", b"timeout", "unreadable", b"unreadable", "usage", b"usage", "vars", b"vars", "workflow_id", b"workflow_id", "workflow_name", b"workflow_name", "written_bytes", b"written_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["result", "failure"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
@@ -829,6 +837,7 @@ class StepExecution(_message.Message):
     PAYLOADS_OMITTED_FIELD_NUMBER: _builtins.int
     ITERATION_FIELD_NUMBER: _builtins.int
     INHERITED_FIELD_NUMBER: _builtins.int
+    MOCKED_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Output only. Path of the step in the execution, such as `research` or `fan_out[3].fetch`."""
     display_name: _builtins.str
@@ -869,6 +878,8 @@ class StepExecution(_message.Message):
     """Output only. Whether it was copied from the execution that this one was made from, or given then, and did not run. Its
     times are those of the copy.
     """
+    mocked: _builtins.bool
+    """Output only. Whether a mock stood in its place: no handler was called, and it gave what was given for it."""
     @_builtins.property
     def input(self) -> _struct_pb2.Struct:
         """Output only. Parameters of the newest attempt, with templates filled in; of a `for_each` `{"items": […]}`, the list
@@ -951,10 +962,11 @@ class StepExecution(_message.Message):
         payloads_omitted: _builtins.bool = ...,
         iteration: _builtins.int = ...,
         inherited: _builtins.bool = ...,
+        mocked: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["assigned", b"assigned", "duration", b"duration", "end_time", b"end_time", "failure", b"failure", "input", b"input", "outcome", b"outcome", "output", b"output", "start_time", b"start_time", "usage", b"usage", "wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assigned", b"assigned", "attempt", b"attempt", "depends_on", b"depends_on", "display_name", b"display_name", "duration", b"duration", "end_time", b"end_time", "failed_attempts", b"failed_attempts", "failure", b"failure", "handler", b"handler", "inherited", b"inherited", "input", b"input", "iteration", b"iteration", "max_attempts", b"max_attempts", "outcome", b"outcome", "output", b"output", "path", b"path", "payloads_omitted", b"payloads_omitted", "progress_percent", b"progress_percent", "skip_reason", b"skip_reason", "start_time", b"start_time", "state", b"state", "usage", b"usage", "wait", b"wait", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assigned", b"assigned", "attempt", b"attempt", "depends_on", b"depends_on", "display_name", b"display_name", "duration", b"duration", "end_time", b"end_time", "failed_attempts", b"failed_attempts", "failure", b"failure", "handler", b"handler", "inherited", b"inherited", "input", b"input", "iteration", b"iteration", "max_attempts", b"max_attempts", "mocked", b"mocked", "outcome", b"outcome", "output", b"output", "path", b"path", "payloads_omitted", b"payloads_omitted", "progress_percent", b"progress_percent", "skip_reason", b"skip_reason", "start_time", b"start_time", "state", b"state", "usage", b"usage", "wait", b"wait", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["output", "failure"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015

@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from flowkeep.v1 import dry_run_pb2 as _dry_run_pb2
 from flowkeep.v1 import event_pb2 as _event_pb2
 from flowkeep.v1 import execution_pb2 as _execution_pb2
 from google.protobuf import descriptor as _descriptor
@@ -64,6 +65,7 @@ class ExecuteRequest(_message.Message):
     WAIT_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
     BREAKPOINTS_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
     workflow: _builtins.str
     """Required. Id or name of the workflow."""
     revision: _builtins.int
@@ -113,6 +115,13 @@ class ExecuteRequest(_message.Message):
         in BatchExecute.
         """
 
+    @_builtins.property
+    def dry_run(self) -> _dry_run_pb2.DryRun:
+        """Optional. Makes a dry run of the execution, which sends nothing outside: what stands in the place of its steps, and
+        whether times are waited for. It is kept and seen as any other, and stays a dry run, as do its forks. Not in
+        BatchExecute.
+        """
+
     def __init__(
         self,
         *,
@@ -129,10 +138,11 @@ class ExecuteRequest(_message.Message):
         wait: _builtins.bool = ...,
         view: _execution_pb2.ExecutionView.ValueType = ...,
         breakpoints: _abc.Iterable[_execution_pb2.Breakpoint] | None = ...,
+        dry_run: _dry_run_pb2.DryRun | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "input", b"input", "priority", b"priority", "start_delay", b"start_delay", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "dry_run", b"dry_run", "input", b"input", "priority", b"priority", "start_delay", b"start_delay", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "breakpoints", b"breakpoints", "correlation_id", b"correlation_id", "input", b"input", "labels", b"labels", "priority", b"priority", "request_id", b"request_id", "revision", b"revision", "start_delay", b"start_delay", "tags", b"tags", "timeout", b"timeout", "view", b"view", "wait", b"wait", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "breakpoints", b"breakpoints", "correlation_id", b"correlation_id", "dry_run", b"dry_run", "input", b"input", "labels", b"labels", "priority", b"priority", "request_id", b"request_id", "revision", b"revision", "start_delay", b"start_delay", "tags", b"tags", "timeout", b"timeout", "view", b"view", "wait", b"wait", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__priority: _TypeAlias = _typing.Literal["priority"]  # noqa: Y015
     _WhichOneofArgType__priority: _TypeAlias = _typing.Literal["_priority", b"_priority"]  # noqa: Y015
@@ -425,6 +435,7 @@ class ExecutionFilter(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     EXECUTION_ID_PREFIX_FIELD_NUMBER: _builtins.int
     SOURCE_EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
     workflow: _builtins.str
     """Optional. Only executions of this workflow, by id or name."""
     owner: _builtins.str
@@ -437,6 +448,8 @@ class ExecutionFilter(_message.Message):
     """
     source_execution_id: _builtins.str
     """Optional. Only executions that were made from this one by `ForkExecution`; its id."""
+    dry_run: _builtins.bool
+    """Optional. Only dry runs, or with false only what is none. Default: both."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_execution_pb2.Execution.State.ValueType]:
         """Optional. Only executions in one of these states."""
@@ -470,12 +483,15 @@ class ExecutionFilter(_message.Message):
         end_time: Global___TimeRange | None = ...,
         execution_id_prefix: _builtins.str = ...,
         source_execution_id: _builtins.str = ...,
+        dry_run: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dry_run", b"_dry_run", "create_time", b"create_time", "dry_run", b"dry_run", "end_time", b"end_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["correlation_id", b"correlation_id", "create_time", b"create_time", "end_time", b"end_time", "execution_id_prefix", b"execution_id_prefix", "labels", b"labels", "owner", b"owner", "source_execution_id", b"source_execution_id", "states", b"states", "tags", b"tags", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dry_run", b"_dry_run", "correlation_id", b"correlation_id", "create_time", b"create_time", "dry_run", b"dry_run", "end_time", b"end_time", "execution_id_prefix", b"execution_id_prefix", "labels", b"labels", "owner", b"owner", "source_execution_id", b"source_execution_id", "states", b"states", "tags", b"tags", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__dry_run: _TypeAlias = _typing.Literal["dry_run"]  # noqa: Y015
+    _WhichOneofArgType__dry_run: _TypeAlias = _typing.Literal["_dry_run", b"_dry_run"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dry_run) -> _WhichOneofReturnType__dry_run | None: ...
 
 Global___ExecutionFilter: _TypeAlias = ExecutionFilter  # noqa: Y015
 

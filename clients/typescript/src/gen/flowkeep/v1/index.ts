@@ -1,6 +1,7 @@
 export * from "./bulk_pb.js";
 export * from "./bulk_service_pb.js";
 export * from "./comparison_pb.js";
+export * from "./dry_run_pb.js";
 export * from "./error_pb.js";
 export * from "./event_pb.js";
 export * from "./execution_pb.js";
