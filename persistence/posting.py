@@ -98,10 +98,15 @@ def admits_kind(execution: Standing, unseen: Iterable[str], kind: MessageKind, *
 
 
 def _is_held(execution: Execution, unseen: Sequence[str], posting: Posting) -> bool:
-    """Return whether the pause goes on in which something is to be edited, and no end is decided."""
+    """Return whether the pause goes on in which something is to be edited, and no end is decided.
+
+    Variables are edited as they were looked at: nothing has come since, and no other edit is to come.
+    """
     resumes = MessageKind.RESUME, f"{OF_WORKFLOW}{MessageKind.RESUME}"
     pause, letting_go = execution.pause, {*resumes, MessageKind.CANCEL, MessageKind.TERMINATE}
     is_same = pause is not None and pause.seq == posting.body.get("pause_seq")
+    if "vars" in posting.body:
+        is_same = is_same and execution.last_seq == posting.body.get("last_seq") and MessageKind.EDIT not in unseen
     return is_same and execution.ending is None and letting_go.isdisjoint(unseen)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -13,7 +14,7 @@ from persistence.memory import invariants
 from persistence.memory.executions import send
 from persistence.memory.tables import ExecutionRow, Tables
 from persistence.memory.workflows import current, fresh
-from persistence.model import ExecutionState, Message, MessageKind, Scope, Workflow
+from persistence.model import Execution, ExecutionState, Message, MessageKind, Scope, Workflow
 from persistence.pauses import NEVER, PAUSE_ID, WorkflowPause, WorkflowPausing, body_of_resume
 from persistence.requests import Request
 
@@ -43,8 +44,7 @@ class MemoryWorkflowPauses:
         if asked.pauses_running:
             for each in rows:
                 execution = each.execution
-                is_held_back = execution.held_back and execution.incarnation is None
-                if execution.state in _GOING and execution.ending is None and not is_held_back:
+                if execution.state in _GOING and execution.ending is None and not execution.held_back:
                     self._send(each, asked.id, MessageKind.PAUSE, asked.by, asked.body(row.pause.id))
         self._tables.keep(scope.org, request, workflow_id=row.latest.id)
         return fresh(row, now=self._tables.now())
@@ -71,15 +71,14 @@ class MemoryWorkflowPauses:
     def _hold_back(self, row: ExecutionRow) -> None:
         execution = row.execution
         if execution.state in (ExecutionState.PENDING, ExecutionState.PAUSED) and execution.start_time is None:
-            is_looked_at = execution.incarnation is not None or self._tables.unseen(row)
-            wake_time = execution.wake_time if is_looked_at else NEVER
-            row.execution = replace(execution, held_back=True, wake_time=wake_time)
+            wake_time = execution.wake_time or self._tables.now() if self._tables.unseen(row) else NEVER
+            row.execution = _taken_away(execution, held_back=True, wake_time=wake_time)
 
     def _let_start(self, row: ExecutionRow) -> None:
         execution, now = row.execution, self._tables.now()
         if execution.held_back:
-            wake_time = max(execution.scheduled_time or now, now) if execution.incarnation is None else None
-            row.execution = replace(execution, held_back=False, mail=execution.mail + 1, wake_time=wake_time)
+            wake_time = max(execution.scheduled_time or now, now)
+            row.execution = _taken_away(execution, held_back=False, wake_time=wake_time)
 
     def _is_paused_by(self, row: ExecutionRow, pause_id: str) -> bool:
         execution = row.execution
@@ -100,3 +99,8 @@ def as_it_is(tables: Tables, workflow_id: UUID | None) -> Workflow:
     if row is None:
         raise WorkflowNotFoundError(str(workflow_id))
     return fresh(row, now=tables.now())
+
+
+def _taken_away(execution: Execution, *, held_back: bool, wake_time: datetime) -> Execution:
+    """Return an execution that nobody has any more."""
+    return replace(execution, held_back=held_back, incarnation=None, epoch=execution.epoch + 1, wake_time=wake_time)

@@ -28,7 +28,7 @@ RUNS = "r.lease_until > clock_timestamp() AND r.lease_until < clock_timestamp() 
 LIVE = f"EXISTS (SELECT FROM replicas r WHERE r.incarnation = {{0}} AND {RUNS})"
 _TAKEN = selected(EXECUTION_COLUMNS, "e.")
 # Numbers at the end of their type must not make a claim fail, and all others with it.
-_NEXT_EPOCH = "e.epoch + (e.epoch < 9223372036854775807)::int"
+NEXT_EPOCH = "e.epoch + (e.epoch < 9223372036854775807)::int"
 _NEXT_DEATHS = "least(e.deaths + (e.incarnation IS NOT NULL)::int, 32767)"
 
 # Walks the index from one priority and org, or one owner, to the next, however many executions have the same.
@@ -112,7 +112,7 @@ due AS MATERIALIZED (
      ORDER BY priority DESC, turn, since, id LIMIT $2)
     UNION ALL SELECT * FROM suspect)"""  # noqa: S608 - our own conditions
 _CLAIM = f"""{_CHOICE}
-UPDATE executions e SET incarnation = $1, epoch = {_NEXT_EPOCH}, wake_time = NULL,
+UPDATE executions e SET incarnation = $1, epoch = {NEXT_EPOCH}, wake_time = NULL,
     awaits = NULL, deaths = {_NEXT_DEATHS}
 FROM due d
 WHERE e.org_id = d.org_id AND e.id = d.id AND e.end_time IS NULL AND {LIVE.format("$1")}
@@ -122,7 +122,7 @@ RETURNING d.turn, date_part('epoch', d.since) AS waits_since, {_TAKEN}"""  # noq
 
 _DUE = f"""{_CHOICE} SELECT id FROM due WHERE {LIVE.format("$1")}"""  # noqa: S608 - our own conditions
 _CLAIM_DUE = f"""
-UPDATE executions e SET incarnation = $1, epoch = {_NEXT_EPOCH}, wake_time = NULL, awaits = NULL,
+UPDATE executions e SET incarnation = $1, epoch = {NEXT_EPOCH}, wake_time = NULL, awaits = NULL,
     deaths = {_NEXT_DEATHS}
 WHERE e.id = $2 AND e.end_time IS NULL AND {LIVE.format("$1")}
   AND CASE WHEN e.incarnation IS NULL THEN e.wake_time <= clock_timestamp() OR e.awaits ?| $3::text[]
@@ -130,7 +130,7 @@ WHERE e.id = $2 AND e.end_time IS NULL AND {LIVE.format("$1")}
 RETURNING {_TAKEN}"""  # noqa: S608 - our own columns
 
 _CLAIM_ONE = f"""
-UPDATE executions e SET incarnation = $1, epoch = {_NEXT_EPOCH}, wake_time = NULL, awaits = NULL
+UPDATE executions e SET incarnation = $1, epoch = {NEXT_EPOCH}, wake_time = NULL, awaits = NULL
 WHERE e.org_id = $3 AND e.id = $2 AND e.incarnation IS NULL AND e.end_time IS NULL AND {LIVE.format("$1")}
 RETURNING {_TAKEN}"""  # noqa: S608 - our own columns
 

@@ -17,6 +17,7 @@ from persistence.pauses import (
     body_of_resume,
 )
 from persistence.postgres import records
+from persistence.postgres.claims import NEXT_EPOCH
 from persistence.postgres.connection import Database, Session, execute_long
 from persistence.postgres.messages import AWAKE, COUNTED
 from persistence.postgres.notifications import notify
@@ -35,33 +36,33 @@ UPDATE workflows SET pause = jsonb_set(pause, '{pauses_running}', 'true')
 WHERE org_id = $1 AND id = $2 AND jsonb_typeof(pause) = 'object'"""
 _CLEAR = "UPDATE workflows SET pause = NULL WHERE org_id = $1 AND id = $2"
 
+_TAKEN_AWAY = f"incarnation = NULL, epoch = {NEXT_EPOCH}"
 # All of these find executions by the index of states, which has the workflow: of those that have ended none is read.
-# What nobody drives does not start any more: whoever would take it finds its row changed. What a server has just taken
-# it may start; should that server die before, no other starts it. What was sent to it and nobody has seen is looked at
-# all the same.
-_HOLD_BACK = """
+# None of them starts any more: whoever would take one finds its row changed, and whoever has one has it no longer, so
+# that the commit of its start is refused. What was sent to it and is not in a commit yet is looked at all the same.
+_HOLD_BACK = f"""
 WITH found AS MATERIALIZED (
     SELECT org_id, id FROM executions
     WHERE org_id = $1 AND workflow_id = $2 AND state IN ('PENDING', 'PAUSED') AND start_time IS NULL
     ORDER BY id FOR NO KEY UPDATE)
-UPDATE executions e SET held_back = true, wake_time = CASE
-    WHEN e.incarnation IS NOT NULL THEN NULL
-    WHEN EXISTS (SELECT FROM messages m WHERE m.org_id = e.org_id AND m.execution_id = e.id) THEN e.wake_time
+UPDATE executions e SET held_back = true, {_TAKEN_AWAY}, wake_time = CASE
+    WHEN EXISTS (SELECT FROM messages m WHERE m.org_id = e.org_id AND m.execution_id = e.id)
+    THEN coalesce(e.wake_time, statement_timestamp())
     ELSE $3::timestamptz END
-FROM found f WHERE e.org_id = f.org_id AND e.id = f.id"""
-# It counts as mail, so that an owner who does not know of it gives the execution up as one that is to be taken at once.
+FROM found f WHERE e.org_id = f.org_id AND e.id = f.id"""  # noqa: S608 - our own parts
+# Whoever has one, for what was sent to it, may not know of the resume: so it is taken anew.
 _LET_START = f"""
 WITH found AS MATERIALIZED (
     SELECT org_id, id FROM executions
     WHERE org_id = $1 AND workflow_id = $2 AND state IN ('PENDING', 'PAUSED', 'CANCELLING') AND held_back
     ORDER BY id FOR NO KEY UPDATE)
-UPDATE executions e SET held_back = NULL, {COUNTED},
-    wake_time = CASE WHEN e.incarnation IS NULL THEN greatest(e.scheduled_time, clock_timestamp()) END
+UPDATE executions e SET held_back = NULL, {_TAKEN_AWAY},
+    wake_time = greatest(e.scheduled_time, statement_timestamp())
 FROM found f WHERE e.org_id = f.org_id AND e.id = f.id"""  # noqa: S608 - our own parts
 _RUNNING = """
     SELECT org_id, id FROM executions
     WHERE org_id = $1 AND workflow_id = $2 AND state IN ('PENDING', 'RUNNING') AND ending IS NULL
-      AND (held_back IS NOT TRUE OR incarnation IS NOT NULL) ORDER BY id FOR NO KEY UPDATE"""
+      AND held_back IS NOT TRUE ORDER BY id FOR NO KEY UPDATE"""
 # Those that the pause has paused, and those that have yet to see that they are to be paused by it.
 _PAUSED = f"""
     SELECT e.org_id, e.id FROM executions e
@@ -78,7 +79,7 @@ def _send(locked: str, kind: str) -> str:
 WITH found AS MATERIALIZED ({locked}),
 sent AS (
     INSERT INTO messages AS m (org_id, execution_id, id, kind, create_time, sender, body)
-    SELECT org_id, id, gen_random_uuid(), '{kind}', clock_timestamp(), $3::text, $4::jsonb FROM found
+    SELECT org_id, id, gen_random_uuid(), '{kind}', statement_timestamp(), $3::text, $4::jsonb FROM found
     RETURNING m.org_id, m.execution_id)
 UPDATE executions e SET {COUNTED}, {AWAKE}
 FROM sent s WHERE e.org_id = s.org_id AND e.id = s.execution_id"""  # noqa: S608 - our own parts
@@ -117,7 +118,7 @@ class PostgresWorkflowPauses:
             if asked.pauses_running:
                 body = records.encoded(asked.body(pause_id)).decode()
                 await execute_long(session, _PAUSE_RUNNING, *key, asked.by, body)
-                await notify(session, News(None, has_work=True, has_mail=True))
+            await notify(session, News(None, has_work=True, has_mail=True))
             await note_change(session, scope.org, request, row["id"])
             await failpoints.reach("workflow.before_commit")
             return await latest(session, *key)

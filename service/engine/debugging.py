@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from persistence.breakpoints import Breakpoint
-from persistence.errors import ExecutionFinishedError
+from persistence.errors import ExecutionFinishedError, ExecutionStateError
 from persistence.model import Execution, MessageKind, Scope, Step, WaitKind
 from persistence.posting import Posting, admits
 from persistence.repository import Repository
@@ -33,6 +33,9 @@ _COMPILED = 8_000
 """Microseconds that a condition may take to be compiled."""
 
 _OF_ITEM = re.compile(r"(?:[^\[\].]+\[(?:0|[1-9]\d*)\]\.)+[^\[\].]+")
+
+LOOKS = 5
+"""How often variables are looked at before an edit of them is refused because others edit them, or steps go on."""
 
 _SHOWN = 5
 """Steps or variables of a definition that a refusal names at most."""
@@ -125,17 +128,32 @@ class Debugging:
         Raises ValidationError, and what `Control.ask` raises.
         """
         given = await in_slices(normalising(dict(given), "vars"))
-        body: dict[str, Any] = {"vars": given}
+        body = {"vars": given}
         request = await in_slices(asked(Method.EDIT, request_id, by, execution_id=str(execution_id), body=body))
-        # Read before its variables: should it go on meanwhile, its pause is another one, and the edit is refused.
-        execution = await self._repository.get_execution(scope, execution_id)
-        if request is not None and await self._repository.find_asked(scope.org, request) is not None:
-            return execution
-        body["pause_seq"] = execution.pause.seq if execution.pause is not None else 0
-        posting = Posting(self._control.new_id(), MessageKind.EDIT, by, body)
-        admits(execution, (), posting)  # else it would be told what is wrong with what can never be
+        for looks_left in reversed(range(LOOKS)):
+            # Read before its variables: should it go on meanwhile, or others edit it, the edit is refused.
+            execution = await self._repository.get_execution(scope, execution_id)
+            if request is not None and await self._repository.find_asked(scope.org, request) is not None:
+                return execution
+            seen = {
+                "pause_seq": execution.pause.seq if execution.pause is not None else 0,
+                "last_seq": execution.last_seq,
+            }
+            posting = Posting(self._control.new_id(), MessageKind.EDIT, by, {**body, **seen})
+            admits(execution, (), posting)  # else it would be told what is wrong with what can never be
+            await self._judge_variables(scope, execution, given)
+            try:
+                await self._control.send(scope, execution_id, posting, request)
+                break
+            except ExecutionStateError:
+                if not looks_left:
+                    raise
+        return await self._repository.get_execution(scope, execution_id)
+
+    async def _judge_variables(self, scope: Scope, execution: Execution, given: Mapping[str, Any]) -> None:
+        """Raises ValidationError unless an execution may have these variables beside those that it has."""
         definition = await self._workflows.of(execution)
-        detail = await self._repository.get_detail(scope, execution_id, first=1)
+        detail = await self._repository.get_detail(scope, execution.id, first=1)
         before = await in_slices(gathering_variables(detail))
         known = sorted({*definition.variables, *before})
         if unknown := [name for name in given if name not in known]:
@@ -146,8 +164,6 @@ class Debugging:
             raise ValidationError(found)
         if wrong := _beyond(execution, definition, given):
             raise ValidationError([Violation("vars", wrong)])
-        await self._control.send(scope, execution_id, posting, request)
-        return await self._repository.get_execution(scope, execution_id)
 
 
 def _beyond(execution: Execution, definition: Definition, given: Mapping[str, Any]) -> str:

@@ -9,7 +9,6 @@ from msgspec.structs import replace
 from persistence.dry_runs import DryRun, Mock
 from service.engine.debugging import named, no_step
 from service.engine.definition import Ask, Call, Definition, Repeat, StepSpec
-from service.engine.handlers.model import Effect
 from service.engine.handlers.registry import Registry
 from service.engine.payload import MAX_COLLECTED_BYTES, normalising, size
 from service.engine.slices import Work
@@ -101,7 +100,8 @@ def _may_send(spec: StepSpec, org: str, registry: Registry) -> bool:
     if not isinstance(spec.action, Call):
         return isinstance(spec.action, Ask)
     handler = registry.get(spec.handler, org)
-    return handler is None or handler.effect is not Effect.NONE
+    # Of workers each declares for itself what it does.
+    return handler is None or not handler.is_unseen
 
 
 def _wrong_paths(definition: Definition, mocks: Mapping[str, Mock]) -> Iterator[Violation]:

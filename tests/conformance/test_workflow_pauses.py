@@ -148,10 +148,11 @@ async def test_what_was_sent_to_it_is_seen_while_it_is_held_back(
     found = await row(repository, claimed[0].execution)
     assert (found.state, found.wake_time) == (ExecutionState.CANCELLED, None)
     await repository.resume_workflow(SCOPE, workflow.name, "bob", "")
-    assert await repository.claim(incarnation, 10) == []
+    (again,) = await repository.claim(incarnation, 10)
+    assert (again.execution.id, len(again.messages)) == (claimed[1].execution.id, 1)
 
 
-async def test_an_owner_who_does_not_know_of_the_resume_gives_it_up_as_due(
+async def test_an_owner_who_does_not_know_of_the_resume_has_it_no_longer(
     repository: Repository, workflow: Workflow, incarnation: UUID
 ) -> None:
     await repository.pause_workflow(SCOPE, workflow.name, pausing())
@@ -161,7 +162,7 @@ async def test_an_owner_who_does_not_know_of_the_resume_gives_it_up_as_due(
     await repository.resume_workflow(SCOPE, workflow.name, "bob", "")
     mine = claimed.execution
     parked = parking(mine, NEVER, state=PENDING, events=(), mail_seen=mine.mail)
-    assert await repository.submit(parked) == "COMMITTED"
+    assert await repository.submit(parked) == "FENCED"
     (again,) = await repository.claim(incarnation, 10)
     assert again.execution.id == waiting.id and not again.execution.held_back
 
@@ -192,18 +193,17 @@ async def test_what_runs_is_sent_a_pause_once_and_a_resume_if_that_paused_it(
         assert (await row(repository, each)).mail == each.mail
 
 
-async def test_what_its_owner_is_about_to_start_that_one_may_start_and_nobody_else(
+async def test_what_its_owner_is_about_to_start_is_taken_from_it(
     repository: Repository, keeper: Keeper, workflow: Workflow, incarnation: UUID
 ) -> None:
-    first, second = [await keeper.put(state=PENDING) for _ in range(2)]
+    starts, told = [await keeper.put(state=PENDING) for _ in range(2)]
     paused = await keeper.put_free(state=PAUSED, pause=Pause("bob", "mine", MOMENT))
+    await repository.request_cancel(SCOPE, told.id, "bob", "enough")
     await repository.pause_workflow(SCOPE, workflow.name, pausing())
-    assert await repository.submit(transition(first, start_time=MOMENT)) == "COMMITTED"
-    assert not (await row(repository, first)).held_back
-    await repository.release(incarnation)
-    claimed = {each.execution.id: each.execution for each in await repository.claim(incarnation, 10)}
-    assert {key: each.held_back for key, each in claimed.items()} == {first.id: False, second.id: True}
-    assert (await row(repository, paused)).held_back
+    assert await repository.submit(transition(starts, start_time=MOMENT)) == "FENCED"
+    assert [(await row(repository, each)).held_back for each in (starts, told, paused)] == [True] * 3
+    (claimed,) = await repository.claim(incarnation, 10)  # for what was sent to it
+    assert (claimed.execution.id, claimed.execution.epoch > told.epoch) == (told.id, True)
 
 
 async def test_a_pause_is_widened_to_what_runs(

@@ -14,12 +14,12 @@ from google.protobuf.struct_pb2 import Value
 import flowkeep
 from flowkeep import dry_run, failing, from_value, giving
 from flowkeep.handlers import StepContext, handler
-from flowkeep.v1 import dry_run_pb2
+from flowkeep.v1 import dry_run_pb2, handler_pb2
 from flowkeep.v1.execution_service_pb2 import ExecuteRequest
 from service.api.claims import KNOWN_PERMISSIONS
 from service.api.permissions import WRITE_WORKFLOWS
 from tests.integration.conftest import Serve
-from tests.integration.raw_worker import working
+from tests.integration.raw_worker import handlers, working
 from tests.integration.stage import Served, Stage, ended, kinds, log, made, refusal, step, wait_step
 from tests.tokens import claims, jwks, signed
 
@@ -163,6 +163,17 @@ async def test_workers_see_nothing_of_a_mocked_step(served: Served, client: flow
         await worker.nothing_but_heartbeats()
     # Nor need one be there.
     assert (await client.execute(name, dry_run=mocks, wait=True)).state == State.STATE_COMPLETED
+
+
+async def test_a_step_of_workers_needs_a_mock_whatever_one_of_them_declares(
+    served: Served, client: flowkeep.Client
+) -> None:
+    declared = handlers("remote", effect=handler_pb2.Handler.EFFECT_NONE)
+    async with working(served.channel, handlers=declared) as worker:
+        name = await made(client, step("a", "remote"))
+        with pytest.raises(flowkeep.InvalidArgumentError, match="is required: the step calls"):
+            await client.execute(name, dry_run=dry_run())
+        await worker.nothing_but_heartbeats()
 
 
 async def test_whoever_takes_it_over_has_its_mocks(serve: Serve, stage: Stage) -> None:

@@ -177,3 +177,22 @@ async def test_of_an_edit_and_a_resume_one_wins_and_an_answer_means_the_edit(cli
         return len(told)
 
     assert PAIRS // 4 <= sum(await asyncio.gather(*(pairs() for _ in range(AT_ONCE)))) <= PAIRS
+
+
+@pytest.mark.usefixtures("prompt")
+async def test_edits_at_once_have_no_more_than_all_variables_may(client: flowkeep.Client) -> None:
+    """Each was judged beside what there was before all of them: together they had 3 MB."""
+    names = [f"v{number}" for number in range(12)]
+    name = await made(client, assigning("a", 0, **dict.fromkeys(names, "result")), step("b"))
+    execution_id = (await client.execute(name, breakpoints=["b"])).execution_id
+    await held(client, execution_id)
+    large = "x" * 50_000
+    edits = (client.edit_variables(execution_id, {name: large}) for name in names)
+    answers = dict(zip(names, await asyncio.gather(*edits, return_exceptions=True), strict=True))
+    kept = [name for name, answer in answers.items() if isinstance(answer, flowkeep.Execution)]
+    variables = from_struct((await client.get_execution(execution_id)).vars)
+    assert [name for name in names if variables[name] == large] == kept
+    assert 1 <= len(kept) <= 5
+    refused = {type(answer) for name, answer in answers.items() if name not in kept}
+    assert refused <= {flowkeep.InvalidArgumentError, flowkeep.FailedPreconditionError}
+    await client.cancel(execution_id)

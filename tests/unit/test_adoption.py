@@ -11,6 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from persistence.model import Execution
+from persistence.transition import CommitResult
 from service.engine.running import driver as driving
 from tests.unit.planner_definitions import sequence, step
 from tests.unit.planner_programs import Driver
@@ -18,6 +19,13 @@ from tests.unit.planner_programs import Driver
 
 class Runs(set[Any]):
     """Runs that have ended as soon as they began, and that are told nothing before."""
+
+    known: Any = None
+    """The run of each execution, if there is one."""
+
+    def get(self, execution_id: UUID) -> Any:
+        """Return the run of an execution."""
+        return self.known
 
     def add(self, run: Any) -> None:
         """Note none."""
@@ -44,7 +52,9 @@ class Adopting:
         monkeypatch.setattr(driving.Driver, "_set_off", lambda *_: None)
         turns = SimpleNamespace(share=lambda _: SimpleNamespace(take=self._take))
         context: Any = SimpleNamespace(ownership=self.ownership, turns=turns, name="")
-        self._driver = driving.Driver(context, Runs(), SimpleNamespace(), self)  # type: ignore[arg-type]
+        self.runs, self.lost = Runs(), list[Any]()
+        monkeypatch.setattr(driving.Driver, "lost", lambda _, run, result: self.lost.append((run, result)))
+        self._driver = driving.Driver(context, self.runs, SimpleNamespace(), self)  # type: ignore[arg-type]
         self.looked_for = list[UUID]()
         monkeypatch.setattr(self._driver.recovery, "look_for", lambda found, **_: self.looked_for.append(found))
 
@@ -96,3 +106,13 @@ async def test_what_was_read_before_the_lease_ran_out_is_not_driven(process: Ado
     assert process.looked_for == [process.execution_id]
     await process.take_up(2, generation=1)
     assert process.begun == [2]
+
+
+async def test_what_the_process_has_anew_and_still_runs_is_looked_for(process: Adopting) -> None:
+    """The store takes what has not started from its owner, which claims it before it knows of that."""
+    process.runs.known = SimpleNamespace(execution=SimpleNamespace(epoch=2))
+    await process.take_up(epoch=2)
+    assert process.lost == []
+    await process.take_up(epoch=3)
+    assert process.lost == [(process.runs.known, CommitResult.FENCED)]
+    assert process.begun == []

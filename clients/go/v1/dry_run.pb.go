@@ -22,10 +22,10 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// How an execution runs that sends nothing outside. A step whose handler has no effect outside (`EFFECT_NONE` in
-// ListHandlers) runs as it is, unless it has a mock; so do `transform`, `condition`, `wait`, `for_each` and
-// `wait_signal`, which waits for a real signal. Any other step needs a mock: what it gives, or how it fails, is given here
-// and no handler is called, neither of the server nor of a worker. Its condition, its parameters and what it assigns are
+// How an execution runs that sends nothing outside. A step whose handler is the server's own and has no effect outside
+// (`EFFECT_NONE` in ListHandlers) runs as it is, unless it has a mock; so do `transform`, `condition`, `wait`, `for_each`
+// and `wait_signal`, which waits for a real signal. Any other step needs a mock, also one whose handler workers have, each
+// of which may do something else: what it gives, or how it fails, is given here and no handler is called. Its condition, its parameters and what it assigns are
 // evaluated, and its parameters are judged where the server has its handler; secrets are not read. Of several mocks that
 // are meant for a step, that of its path counts, then that of its place, that of its handler, and `default_mock`. All
 // together come to at most 1 MiB as JSON. To give any needs the permission `workflows.write`. Signals are sent to a dry
@@ -174,8 +174,9 @@ type MockFailure struct {
 	Details *structpb.Struct `protobuf:"bytes,3,opt,name=details,proto3" json:"details,omitempty"`
 	// Optional. Whether another attempt could help: then the retry policy of the step decides. Default false.
 	Retryable bool `protobuf:"varint,4,opt,name=retryable,proto3" json:"retryable,omitempty"`
-	// Optional. How many attempts fail so, of those that the retry policy counts, before one gives `output`. At most 100.
-	// Default 0: all of them. Must be 0 of a step that the server runs itself, which has no attempts.
+	// Optional. How many attempts fail so, of those that the retry policy counts, before one gives `output`; a retry in
+	// place counts anew. At most 100. Default 0: all of them. Must be 0 of a step that the server runs itself, which has no
+	// attempts.
 	Times         int32 `protobuf:"varint,5,opt,name=times,proto3" json:"times,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -59,13 +59,14 @@ type WorkflowServiceClient interface {
 	// While it waits no time counts for its timeout, and a start delay runs on. New revisions and deletion leave the pause
 	// as it is; a new workflow of the same name has none.
 	//
-	// The answer comes after one commit that holds all of it: every execution either had started by then, or been taken by a
-	// server that was about to start it, or waits. With tens of thousands of executions this takes longer than a call may:
+	// The answer comes after one commit that holds all of it: every execution either had started by then, or waits. What a
+	// breakpoint holds already is not paused once more: its own resume lets it go on. With tens of thousands of executions this takes longer than a call may:
 	// it answers UNAVAILABLE and goes on, and the same call with its `request_id` tells when it is done.
 	PauseWorkflow(ctx context.Context, in *PauseWorkflowRequest, opts ...grpc.CallOption) (*PauseWorkflowResponse, error)
 	// Resumes a workflow: what waited starts now, or when its start delay is over, by priority and age as always; and
 	// executions that the pause of the workflow has paused go on. Those that somebody paused one by one, or that a breakpoint
-	// holds, stay PAUSED. A workflow that is not paused is returned as it is.
+	// holds, stay PAUSED. A workflow that is not paused is returned as it is. Needs `workflows.write` alone, also where
+	// executions go on that were paused with `pause_running`.
 	ResumeWorkflow(ctx context.Context, in *ResumeWorkflowRequest, opts ...grpc.CallOption) (*ResumeWorkflowResponse, error)
 	// Lets the next executions of a workflow be held at breakpoints: as many as are asked for, each of them once, whichever
 	// server starts it, and those alone that bring no breakpoints of their own (`ExecuteRequest.breakpoints`). They show
@@ -229,13 +230,14 @@ type WorkflowServiceServer interface {
 	// While it waits no time counts for its timeout, and a start delay runs on. New revisions and deletion leave the pause
 	// as it is; a new workflow of the same name has none.
 	//
-	// The answer comes after one commit that holds all of it: every execution either had started by then, or been taken by a
-	// server that was about to start it, or waits. With tens of thousands of executions this takes longer than a call may:
+	// The answer comes after one commit that holds all of it: every execution either had started by then, or waits. What a
+	// breakpoint holds already is not paused once more: its own resume lets it go on. With tens of thousands of executions this takes longer than a call may:
 	// it answers UNAVAILABLE and goes on, and the same call with its `request_id` tells when it is done.
 	PauseWorkflow(context.Context, *PauseWorkflowRequest) (*PauseWorkflowResponse, error)
 	// Resumes a workflow: what waited starts now, or when its start delay is over, by priority and age as always; and
 	// executions that the pause of the workflow has paused go on. Those that somebody paused one by one, or that a breakpoint
-	// holds, stay PAUSED. A workflow that is not paused is returned as it is.
+	// holds, stay PAUSED. A workflow that is not paused is returned as it is. Needs `workflows.write` alone, also where
+	// executions go on that were paused with `pause_running`.
 	ResumeWorkflow(context.Context, *ResumeWorkflowRequest) (*ResumeWorkflowResponse, error)
 	// Lets the next executions of a workflow be held at breakpoints: as many as are asked for, each of them once, whichever
 	// server starts it, and those alone that bring no breakpoints of their own (`ExecuteRequest.breakpoints`). They show

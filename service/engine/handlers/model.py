@@ -118,7 +118,10 @@ class Handler:
 
     @property
     def is_unseen(self) -> bool:
-        """Whether nobody can tell how often an attempt is made. A worker can, and is never given two by one name."""
+        """Whether nobody can tell how often an attempt is made, or whether it is.
+
+        A worker can, and is never given two by one name.
+        """
         return self.effect is Effect.NONE and not self.is_remote
 
     def validate(self, params: Mapping[str, Any], opaque: Collection[Path] = ()) -> list[tuple[str, str]]:

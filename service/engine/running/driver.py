@@ -98,7 +98,11 @@ class Driver:
 
     async def _adopt(self, detail: ExecutionDetail, generation: int, verdict: Failure | None) -> None:
         execution = detail.execution
-        if execution.id in self._runs or execution.incarnation != self._context.ownership.incarnation:
+        if execution.incarnation != self._context.ownership.incarnation:
+            return
+        if (run := self._runs.get(execution.id)) is not None:
+            if run.execution.epoch < execution.epoch:  # the store took it away, and this process has it anew
+                self.lost(run, CommitResult.FENCED)
             return
         if detail.unreadable:
             await self.condemn(execution.id, verdict or unreadable(detail.unreadable))

@@ -21,7 +21,6 @@ from service.engine.failure import (
 )
 from service.engine.handlers.attempt import Attempt
 from service.engine.handlers.failures import failure_of
-from service.engine.handlers.model import Effect
 from service.engine.handlers.queues import Place
 from service.engine.handlers.registry import Handler, Registry, StepContext, Suspend
 from service.engine.handlers.threads import MOMENT
@@ -106,7 +105,7 @@ async def run_attempt(
             return _answered(effect.answer, attempt)
         if handler is None:
             return _missing(effect, wishes)
-        if effect.is_dry and handler.effect is not Effect.NONE:
+        if effect.is_dry and not handler.is_unseen:
             return Failed(not_mocked(effect.handler))
         if place is not None or not (handler.is_remote or handler.is_threaded):
             return await _run(handler, effect, attempt, begin, place, revealing, wishes)

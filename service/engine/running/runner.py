@@ -157,9 +157,16 @@ class Runner:
         if kept.cancelled() or isinstance(kept.exception(), UnavailableError):
             # It may have been kept, with this process as its owner.
             self._driver.recovery.look_for(execution.id)
-        elif kept.exception() is None and kept.result().created and kept.result().execution.held_back:
+            return
+        if kept.exception() is not None or not kept.result().created:
+            return
+        row = kept.result().execution
+        if row.held_back:
             self.context.hub.publish(execution.id, new.held_back().events)  # the resume of its workflow wakes it
-        elif kept.exception() is None and kept.result().created:
+        elif row.incarnation != execution.incarnation:
+            # It was held back, and its workflow resumed before that was known here.
+            self._driver.recovery.look_for(execution.id)
+        else:
             self.context.hub.publish(execution.id, new.events)
             if new.tasks:
                 self.context.hub.people.tell()

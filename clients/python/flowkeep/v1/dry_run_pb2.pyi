@@ -21,10 +21,10 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class DryRun(_message.Message):
-    """How an execution runs that sends nothing outside. A step whose handler has no effect outside (`EFFECT_NONE` in
-    ListHandlers) runs as it is, unless it has a mock; so do `transform`, `condition`, `wait`, `for_each` and
-    `wait_signal`, which waits for a real signal. Any other step needs a mock: what it gives, or how it fails, is given here
-    and no handler is called, neither of the server nor of a worker. Its condition, its parameters and what it assigns are
+    """How an execution runs that sends nothing outside. A step whose handler is the server's own and has no effect outside
+    (`EFFECT_NONE` in ListHandlers) runs as it is, unless it has a mock; so do `transform`, `condition`, `wait`, `for_each`
+    and `wait_signal`, which waits for a real signal. Any other step needs a mock, also one whose handler workers have, each
+    of which may do something else: what it gives, or how it fails, is given here and no handler is called. Its condition, its parameters and what it assigns are
     evaluated, and its parameters are judged where the server has its handler; secrets are not read. Of several mocks that
     are meant for a step, that of its path counts, then that of its place, that of its handler, and `default_mock`. All
     together come to at most 1 MiB as JSON. To give any needs the permission `workflows.write`. Signals are sent to a dry
@@ -167,8 +167,9 @@ class MockFailure(_message.Message):
     retryable: _builtins.bool
     """Optional. Whether another attempt could help: then the retry policy of the step decides. Default false."""
     times: _builtins.int
-    """Optional. How many attempts fail so, of those that the retry policy counts, before one gives `output`. At most 100.
-    Default 0: all of them. Must be 0 of a step that the server runs itself, which has no attempts.
+    """Optional. How many attempts fail so, of those that the retry policy counts, before one gives `output`; a retry in
+    place counts anew. At most 100. Default 0: all of them. Must be 0 of a step that the server runs itself, which has no
+    attempts.
     """
     @_builtins.property
     def details(self) -> _struct_pb2.Struct:

@@ -58,14 +58,15 @@ class WorkflowServiceStub:
     While it waits no time counts for its timeout, and a start delay runs on. New revisions and deletion leave the pause
     as it is; a new workflow of the same name has none.
 
-    The answer comes after one commit that holds all of it: every execution either had started by then, or been taken by a
-    server that was about to start it, or waits. With tens of thousands of executions this takes longer than a call may:
+    The answer comes after one commit that holds all of it: every execution either had started by then, or waits. What a
+    breakpoint holds already is not paused once more: its own resume lets it go on. With tens of thousands of executions this takes longer than a call may:
     it answers UNAVAILABLE and goes on, and the same call with its `request_id` tells when it is done.
     """
     ResumeWorkflow: _grpc.UnaryUnaryMultiCallable[_workflow_service_pb2.ResumeWorkflowRequest, _workflow_service_pb2.ResumeWorkflowResponse]
     """Resumes a workflow: what waited starts now, or when its start delay is over, by priority and age as always; and
     executions that the pause of the workflow has paused go on. Those that somebody paused one by one, or that a breakpoint
-    holds, stay PAUSED. A workflow that is not paused is returned as it is.
+    holds, stay PAUSED. A workflow that is not paused is returned as it is. Needs `workflows.write` alone, also where
+    executions go on that were paused with `pause_running`.
     """
     SetWorkflowBreakpoints: _grpc.UnaryUnaryMultiCallable[_workflow_breakpoints_pb2.SetWorkflowBreakpointsRequest, _workflow_breakpoints_pb2.SetWorkflowBreakpointsResponse]
     """Lets the next executions of a workflow be held at breakpoints: as many as are asked for, each of them once, whichever
@@ -114,14 +115,15 @@ class WorkflowServiceAsyncStub(WorkflowServiceStub):
     While it waits no time counts for its timeout, and a start delay runs on. New revisions and deletion leave the pause
     as it is; a new workflow of the same name has none.
 
-    The answer comes after one commit that holds all of it: every execution either had started by then, or been taken by a
-    server that was about to start it, or waits. With tens of thousands of executions this takes longer than a call may:
+    The answer comes after one commit that holds all of it: every execution either had started by then, or waits. What a
+    breakpoint holds already is not paused once more: its own resume lets it go on. With tens of thousands of executions this takes longer than a call may:
     it answers UNAVAILABLE and goes on, and the same call with its `request_id` tells when it is done.
     """
     ResumeWorkflow: _aio.UnaryUnaryMultiCallable[_workflow_service_pb2.ResumeWorkflowRequest, _workflow_service_pb2.ResumeWorkflowResponse]  # type: ignore[assignment]
     """Resumes a workflow: what waited starts now, or when its start delay is over, by priority and age as always; and
     executions that the pause of the workflow has paused go on. Those that somebody paused one by one, or that a breakpoint
-    holds, stay PAUSED. A workflow that is not paused is returned as it is.
+    holds, stay PAUSED. A workflow that is not paused is returned as it is. Needs `workflows.write` alone, also where
+    executions go on that were paused with `pause_running`.
     """
     SetWorkflowBreakpoints: _aio.UnaryUnaryMultiCallable[_workflow_breakpoints_pb2.SetWorkflowBreakpointsRequest, _workflow_breakpoints_pb2.SetWorkflowBreakpointsResponse]  # type: ignore[assignment]
     """Lets the next executions of a workflow be held at breakpoints: as many as are asked for, each of them once, whichever
@@ -203,8 +205,8 @@ class WorkflowServiceServicer(metaclass=_abc_1.ABCMeta):
         While it waits no time counts for its timeout, and a start delay runs on. New revisions and deletion leave the pause
         as it is; a new workflow of the same name has none.
 
-        The answer comes after one commit that holds all of it: every execution either had started by then, or been taken by a
-        server that was about to start it, or waits. With tens of thousands of executions this takes longer than a call may:
+        The answer comes after one commit that holds all of it: every execution either had started by then, or waits. What a
+        breakpoint holds already is not paused once more: its own resume lets it go on. With tens of thousands of executions this takes longer than a call may:
         it answers UNAVAILABLE and goes on, and the same call with its `request_id` tells when it is done.
         """
 
@@ -216,7 +218,8 @@ class WorkflowServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_workflow_service_pb2.ResumeWorkflowResponse, _abc.Awaitable[_workflow_service_pb2.ResumeWorkflowResponse]]:
         """Resumes a workflow: what waited starts now, or when its start delay is over, by priority and age as always; and
         executions that the pause of the workflow has paused go on. Those that somebody paused one by one, or that a breakpoint
-        holds, stay PAUSED. A workflow that is not paused is returned as it is.
+        holds, stay PAUSED. A workflow that is not paused is returned as it is. Needs `workflows.write` alone, also where
+        executions go on that were paused with `pause_running`.
         """
 
     @_abc_1.abstractmethod

@@ -6,7 +6,7 @@ from alembic import op
 
 revision = "0020"
 down_revision = "0019"
-oldest = "0008"
+oldest = "0020"
 
 _NONE_OPEN = """
 DO $$ BEGIN

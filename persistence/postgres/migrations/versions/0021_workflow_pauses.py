@@ -6,7 +6,7 @@ from alembic import op
 
 revision = "0021"
 down_revision = "0020"
-oldest = "0008"
+oldest = "0021"
 
 _METHODS = (
     "'APPLY_WORKFLOWS', 'BREAKPOINTS', 'CANCEL', 'CLAIM_TASK', 'COMMENT_TASK', 'COMPLETE_TASK', 'CREATE_WORKFLOW', "

@@ -4,7 +4,7 @@ from alembic import op
 
 revision = "0023"
 down_revision = "0022"
-oldest = "0008"
+oldest = "0023"
 
 _COMMENT = "Variables that somebody has set: value, seq, first_seq, by name; or NULL."
 

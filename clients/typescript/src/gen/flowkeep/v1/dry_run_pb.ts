@@ -15,10 +15,10 @@ export const file_flowkeep_v1_dry_run: GenFile = /*@__PURE__*/
   fileDesc("ChlmbG93a2VlcC92MS9kcnlfcnVuLnByb3RvEgtmbG93a2VlcC52MSLVAgoGRHJ5UnVuEkEKBW1vY2tzGAEgAygLMh4uZmxvd2tlZXAudjEuRHJ5UnVuLk1vY2tzRW50cnlCErpID5oBDBD0AyIHcgUQARiACBJGCghoYW5kbGVycxgCIAMoCzIhLmZsb3drZWVwLnYxLkRyeVJ1bi5IYW5kbGVyc0VudHJ5QhG6SA6aAQsQZCIHcgUQARiAARInCgxkZWZhdWx0X21vY2sYAyABKAsyES5mbG93a2VlcC52MS5Nb2NrEhIKCnNraXBfd2FpdHMYBCABKAgaPwoKTW9ja3NFbnRyeRILCgNrZXkYASABKAkSIAoFdmFsdWUYAiABKAsyES5mbG93a2VlcC52MS5Nb2NrOgI4ARpCCg1IYW5kbGVyc0VudHJ5EgsKA2tleRgBIAEoCRIgCgV2YWx1ZRgCIAEoCzIRLmZsb3drZWVwLnYxLk1vY2s6AjgBIlkKBE1vY2sSJgoGb3V0cHV0GAEgASgLMhYuZ29vZ2xlLnByb3RvYnVmLlZhbHVlEikKB2ZhaWx1cmUYAiABKAsyGC5mbG93a2VlcC52MS5Nb2NrRmFpbHVyZSKZAQoLTW9ja0ZhaWx1cmUSGAoEY29kZRgBIAEoCUIKukgHcgUQARiAARIZCgdtZXNzYWdlGAIgASgJQgi6SAVyAxiAEBIoCgdkZXRhaWxzGAMgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIRCglyZXRyeWFibGUYBCABKAgSGAoFdGltZXMYBSABKAVCCbpIBhoEGGQoAEIyCg9kZXYuZmxvd2tlZXAudjFQAVodZmxvd2tlZXAuZGV2L2dvL3YxO2Zsb3drZWVwdjFiBnByb3RvMw", [file_google_protobuf_struct]);
 
 /**
- * How an execution runs that sends nothing outside. A step whose handler has no effect outside (`EFFECT_NONE` in
- * ListHandlers) runs as it is, unless it has a mock; so do `transform`, `condition`, `wait`, `for_each` and
- * `wait_signal`, which waits for a real signal. Any other step needs a mock: what it gives, or how it fails, is given here
- * and no handler is called, neither of the server nor of a worker. Its condition, its parameters and what it assigns are
+ * How an execution runs that sends nothing outside. A step whose handler is the server's own and has no effect outside
+ * (`EFFECT_NONE` in ListHandlers) runs as it is, unless it has a mock; so do `transform`, `condition`, `wait`, `for_each`
+ * and `wait_signal`, which waits for a real signal. Any other step needs a mock, also one whose handler workers have, each
+ * of which may do something else: what it gives, or how it fails, is given here and no handler is called. Its condition, its parameters and what it assigns are
  * evaluated, and its parameters are judged where the server has its handler; secrets are not read. Of several mocks that
  * are meant for a step, that of its path counts, then that of its place, that of its handler, and `default_mock`. All
  * together come to at most 1 MiB as JSON. To give any needs the permission `workflows.write`. Signals are sent to a dry
@@ -132,8 +132,9 @@ export type MockFailure = Message<"flowkeep.v1.MockFailure"> & {
   retryable: boolean;
 
   /**
-   * Optional. How many attempts fail so, of those that the retry policy counts, before one gives `output`. At most 100.
-   * Default 0: all of them. Must be 0 of a step that the server runs itself, which has no attempts.
+   * Optional. How many attempts fail so, of those that the retry policy counts, before one gives `output`; a retry in
+   * place counts anew. At most 100. Default 0: all of them. Must be 0 of a step that the server runs itself, which has no
+   * attempts.
    *
    * @generated from field: int32 times = 5;
    */
