@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -39,7 +39,7 @@ def bounded(descriptor: Descriptor, within: tuple[Descriptor, ...] = ()) -> Iter
     for field in descriptor.fields:
         message, name = field.message_type, field.name
         if message and message.GetOptions().map_entry:
-            yield from _of_map(field)
+            yield from _of_map(field, within)
         elif field.is_repeated:
             yield from _of_list(field, within)
         elif message and message.file.package == "flowkeep.v1":
@@ -56,7 +56,10 @@ def unbounded(descriptor: Descriptor, within: tuple[Descriptor, ...] = ()) -> It
         message, rules = field.message_type, rules_of(field)
         if message and message.GetOptions().map_entry:
             parts = {"pairs": rules.map.max_pairs, "keys": rules.map.keys.string.max_len}
-            parts["values"] = rules.map.values.string.max_len
+            if (value := _value(message).message_type) is None:
+                parts["values"] = rules.map.values.string.max_len
+            elif value not in within:
+                yield from (f"{field.name}.{path}" for path in unbounded(value, within))
             yield from (f"{field.name}: {part}" for part, limit in parts.items() if not limit)
         elif message and message.file.package == "flowkeep.v1":
             below = unbounded(message, within) if message not in within else ()
@@ -75,12 +78,28 @@ def _below(name: str, inner: Bounded, part: Callable[[Any], Any]) -> Bounded:
     return Bounded(f"{name}.{inner.path}", inner.limit, lambda m, n: inner.fill(part(m), n), inner.is_number)
 
 
-def _of_map(field: FieldDescriptor) -> Iterator[Bounded]:
-    rules, name = rules_of(field).map, field.name
+def _value(entry: Descriptor | None) -> FieldDescriptor:
+    assert entry is not None  # of a map
+    return entry.fields_by_name["value"]
+
+
+def _of_map(field: FieldDescriptor, within: tuple[Descriptor, ...]) -> Iterator[Bounded]:
+    rules, name, message = rules_of(field).map, field.name, _value(field.message_type).message_type
+
+    def put(to: Any, keys: Iterable[str]) -> None:
+        for key in keys:
+            if message:
+                getattr(to, name)[key].SetInParent()
+            else:
+                getattr(to, name)[key] = "1"
+
     if rules.max_pairs:
-        yield Bounded(name, rules.max_pairs, lambda m, n: getattr(m, name).update({f"k{i}": "1" for i in range(n)}))
+        yield Bounded(name, rules.max_pairs, lambda m, n: put(m, (f"k{i}" for i in range(n))))
     if rules.keys.string.max_len:
-        yield Bounded(name, rules.keys.string.max_len, lambda m, n: getattr(m, name).update({"k" * n: "1"}))
+        yield Bounded(name, rules.keys.string.max_len, lambda m, n: put(m, ["k" * n]))
+    if message and message not in within:
+        for inner in bounded(message, within):
+            yield _below(f'{name}["k"]', inner, lambda m: getattr(m, name)["k"])
     if rules.values.string.max_len:
         yield Bounded(name, rules.values.string.max_len, lambda m, n: getattr(m, name).update({"k": "1" * n}))
 

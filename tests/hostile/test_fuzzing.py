@@ -111,10 +111,11 @@ def test_readers_of_texts(name: str):
 
 @pytest.mark.parametrize("path", METHODS, ids=name_of)
 async def test_requests(attacked: Attacked, path: str):
+    name = f"fuzzed_{name_of(path)}"  # of its own: it may be paused
     async with attacked.client() as client:
-        await client.apply([{"name": "fuzzed", "steps": [step("a", "transform", value=1)]}])
-        execution_id = (await client.execute("fuzzed", wait=True)).execution_id
-    request = valid(path, "fuzzed", execution_id, "a")
+        await client.apply([{"name": name, "steps": [step("a", "transform", value=1)]}])
+        execution_id = (await client.execute(name, wait=True)).execution_id
+    request = valid(path, name, execution_id, "a")
     full = GetMessageClass(METHODS[path].input_type)()
     full.CopyFrom(request)
     for field in full.DESCRIPTOR.fields:

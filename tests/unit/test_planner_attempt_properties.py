@@ -54,7 +54,8 @@ def test_attempts_are_bounded(driver: Driver) -> None:
         assert all(retry.retry_time < _time_limit(row, step) for retry in retries)
         assert len(numbers) <= 1 + len(retries) + cut_off
         assert len(again) - len(retries) <= cut_off
-        assert step.delivery is Delivery.AT_LEAST_ONCE or len(numbers) <= 1
+        # What has a mock calls nobody, and may be made again.
+        assert step.delivery is Delivery.AT_LEAST_ONCE or row.is_mocked or len(numbers) <= 1
 
 
 def _cuts_off(turn: Turn, path: str) -> bool:
@@ -181,6 +182,6 @@ def test_what_is_due_does_not_wait_on_and_what_is_not_does(driver: Driver) -> No
         state, happening = turn.plan.state, turn.happening
         if isinstance(happening, happenings.TimerFired):
             assert turn.is_behind or state.next_wake is None or state.next_wake > happening.time
-        if isinstance(happening, happenings.StepSuspended):
+        if isinstance(happening, happenings.StepSuspended) and not (state.dry_run and state.dry_run.skips_waits):
             completed = [event for event in turn.plan.events if isinstance(event.body, events.StepCompleted)]
             assert all(event.time >= happening.until for event in completed)
