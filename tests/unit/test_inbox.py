@@ -42,3 +42,19 @@ def test_a_message_that_came_later_adds_to_those_that_the_row_counted():
     inbox, late = Inbox(1), message(1)
     inbox.consume(inbox.take([late]))
     assert inbox.seen == 2
+
+
+def test_what_was_sent_before_and_has_not_come_is_lacking():
+    """A resume that was handed in at once came before its pause, which a look was to bring, and held for ever."""
+    inbox, first, second = Inbox(1), message(1), message(2)
+    inbox.open([])
+    assert inbox.lacks(second, 3)
+    inbox.take([first])
+    assert not inbox.lacks(second, 3)
+    inbox.forget_unread()
+    assert inbox.lacks(second, 3)
+    opened = Inbox(3)
+    opened.open([first, second])
+    assert opened.lacks(second, 3)
+    opened.take([first])
+    assert not opened.lacks(second, 3)

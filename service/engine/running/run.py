@@ -161,6 +161,10 @@ class Run:
             self.apply(happenings.MessageCame(self.context.now(), message))
         return len(fresh)
 
+    def lacks(self, message: Message, mail: int) -> bool:
+        """Whether messages that were sent before this one have not come, with which there were so many that bind."""
+        return self._inbox.lacks(message, mail)
+
     @property
     def standing(self) -> Collection[UUID]:
         """The messages that it has taken and that the store has still."""

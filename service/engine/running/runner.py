@@ -189,7 +189,11 @@ class Runner:
         self.context.mail.tell()
         self.context.work.tell()
         if posted.message is not None:
-            runs.deliver(Mail(execution.id, execution.epoch, (posted.message,)))
+            run = runs.get(execution.id)
+            if run is not None and run.execution.epoch == execution.epoch and run.lacks(posted.message, execution.mail):
+                await self._sweep()  # what was sent before it comes first
+            else:
+                runs.deliver(Mail(execution.id, execution.epoch, (posted.message,)))
         if (run := runs.get(execution.id)) is not None:
             await within(EFFECT, run.settled())
         if execution.id not in runs and self.ownership.may_take:
@@ -204,6 +208,12 @@ class Runner:
             await within(EFFECT, run.settled())
             if to_the_end:
                 await within(EFFECT, run.closed.wait())
+
+    async def _sweep(self) -> None:
+        try:
+            await self._sweeper.sweep()
+        except UnavailableError as error:  # what was sent is kept, and comes with a later look
+            log.warning("messages not seen yet", error=str(error))
 
     async def hand_in_all(self, mail: Sequence[Mail], unowned: int) -> None:
         """Let take effect here what many executions were sent, of which so many have no owner; waits for none."""
