@@ -163,8 +163,8 @@ class Runner:
         row = kept.result().execution
         if row.held_back:
             self.context.hub.publish(execution.id, new.held_back().events)  # the resume of its workflow wakes it
-        elif row.incarnation != execution.incarnation:
-            # It was held back, and its workflow resumed before that was known here.
+        elif (row.incarnation, row.epoch) != (execution.incarnation, execution.epoch):
+            # It was held back, and its workflow resumed, before that was known here; this process may have it anew.
             self._driver.recovery.look_for(execution.id)
         else:
             self.context.hub.publish(execution.id, new.events)
