@@ -28,7 +28,7 @@ from service.api.times import put_span, put_time
 from service.api.values import struct_bytes, value_bytes
 from service.engine.definition import Definition
 from service.engine.failure import OUTCOME_UNKNOWN, RESULT_DISCARDED
-from service.engine.planning.state import gathering_variables
+from service.engine.planning.assigned import gathering_variables
 from service.engine.slices import in_slices
 from service.engine.steps import first_steps
 

@@ -10,7 +10,7 @@ from typing import Any
 from persistence.model import ExecutionDetail, ExecutionState, Step, StepState
 from service.engine.definition import Definition
 from service.engine.json_patch import Patch, patching, weighing
-from service.engine.planning.state import gathering_variables
+from service.engine.planning.assigned import gathering_variables
 from service.engine.slices import Work
 from service.engine.steps import first_steps
 

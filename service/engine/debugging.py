@@ -20,9 +20,9 @@ from service.engine.editing import NO_HANDLER, StepNotHeldError, judge_input
 from service.engine.expressions import ExpressionError, compile_condition
 from service.engine.handlers.registry import Registry
 from service.engine.payload import check, normalising, size
+from service.engine.planning.assigned import gathering_variables
 from service.engine.planning.breakpoint_rules import EVERY, PARAMS
 from service.engine.planning.draft import EVENT_BYTES
-from service.engine.planning.state import gathering_variables
 from service.engine.requests import asked
 from service.engine.slices import Work, in_slices
 from service.engine.steps import Steps

@@ -9,11 +9,12 @@ from msgspec.structs import replace
 
 from persistence.model import ExecutionDetail, StepState
 from service.engine.definition import Definition
+from service.engine.planning.assigned import gathering_variables
 from service.engine.planning.inheriting import inheriting
 from service.engine.planning.outline import outlining
 from service.engine.planning.reading import wanting
 from service.engine.planning.restoring import restoring
-from service.engine.planning.state import gathering_variables, newest
+from service.engine.planning.state import newest
 from service.engine.running.soundness import contradicting
 from service.engine.slices import SLICE, Work, in_one_go
 from tests.unit.planner_definitions import each, sequence, step

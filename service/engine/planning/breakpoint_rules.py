@@ -15,8 +15,8 @@ from service.engine import paths, payload
 from service.engine.definition import Action, Call, Repeat
 from service.engine.expressions import ExpressionError, PutOffError, compile_condition
 from service.engine.planning import events
+from service.engine.planning.assigned import edited
 from service.engine.planning.end_rules import EndRules
-from service.engine.planning.state import edited
 from service.engine.planning.step_rules import WORK_OF_STEP
 
 EVERY = "*"

@@ -31,11 +31,11 @@ from persistence.model import (
 from persistence.signals import Signal
 from service.engine.definition import Definition
 from service.engine.planning import events
+from service.engine.planning.assigned import edited
 from service.engine.planning.events import Event
 from service.engine.planning.failed_attempts import with_failed_attempt
 from service.engine.planning.reasons import CONDITION_IS_FALSE
 from service.engine.planning.scopes import order
-from service.engine.planning.state import edited
 
 
 class Folding:

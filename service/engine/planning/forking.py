@@ -20,6 +20,7 @@ from service.engine.expressions import Allowance, ExpressionError
 from service.engine.failure import Failure
 from service.engine.payload import check, size
 from service.engine.planning import events
+from service.engine.planning.assigned import gathering_variables
 from service.engine.planning.assigning import assign
 from service.engine.planning.draft import COUNTED, EVENT_BYTES, Draft
 from service.engine.planning.events import Event, EventBody
@@ -30,7 +31,6 @@ from service.engine.planning.reasons import CONDITION_IS_FALSE
 from service.engine.planning.reopened import listed
 from service.engine.planning.restoring import restoring
 from service.engine.planning.scopes import outwards
-from service.engine.planning.state import gathering_variables
 from service.engine.slices import Work
 from service.engine.violations import ValidationError, Violation
 

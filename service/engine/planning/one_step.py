@@ -25,6 +25,7 @@ from service.engine import paths
 from service.engine.definition import Definition, OnError, Ordering, Repeat, StepSpec
 from service.engine.expressions import Allowance, ExpressionError
 from service.engine.failure import HANDLER_ERROR, Failure
+from service.engine.planning.assigned import gathering_variables
 from service.engine.planning.block_rules import BlockRules
 from service.engine.planning.course import MAX_ITEMS
 from service.engine.planning.draft import Draft
@@ -40,7 +41,7 @@ from service.engine.planning.happenings import (
 )
 from service.engine.planning.reasons import still_running
 from service.engine.planning.scopes import block_of, order, outwards
-from service.engine.planning.state import OpenBlock, Repeating, State, facts, finding_newest, gathering_variables
+from service.engine.planning.state import OpenBlock, Repeating, State, facts, finding_newest
 from service.engine.slices import Work, parts
 from service.engine.violations import ValidationError, Violation
 

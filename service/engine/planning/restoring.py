@@ -12,6 +12,7 @@ from persistence.model import ExecutionDetail, Step, StepKey
 from service.engine import paths
 from service.engine.definition import Block, Definition, OnItemError, Repeat
 from service.engine.failure import Failure
+from service.engine.planning.assigned import gathering_variables
 from service.engine.planning.course import entry, fatal, finder, is_fatal, records_of, standing
 from service.engine.planning.heap import Heap
 from service.engine.planning.reopened import finding_earlier, is_of_run, items_again
@@ -28,7 +29,6 @@ from service.engine.planning.state import (
     awaited_signals,
     facts,
     finding_newest,
-    gathering_variables,
     runs,
 )
 from service.engine.slices import Work, in_one_go, parts
