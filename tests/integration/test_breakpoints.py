@@ -6,6 +6,7 @@ Holds CA7 of the contract.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -18,13 +19,19 @@ State = flowkeep.Execution
 PAIRS, AT_ONCE = 400, 20
 
 
-async def held(client: flowkeep.Client, execution_id: str) -> str:
-    """Wait until a breakpoint holds an execution, and return before which step."""
+async def holds(client: flowkeep.Client, execution_id: str) -> AsyncIterator[str]:
+    """Yield before which step a breakpoint holds an execution, each time that one does, until its end."""
     async for event in client.watch(execution_id):
         if event.HasField("paused") and event.paused.step_path:
             execution = await client.get_execution(execution_id)
             if execution.state == State.STATE_PAUSED and execution.pause.pause_time == event.time:
-                return str(event.paused.step_path)
+                yield str(event.paused.step_path)
+
+
+async def held(client: flowkeep.Client, execution_id: str) -> str:
+    """Wait until a breakpoint holds an execution, and return before which step."""
+    async for path in holds(client, execution_id):
+        return path
     raise AssertionError((await client.get_execution(execution_id)).failure)
 
 
@@ -109,8 +116,8 @@ async def test_of_an_edit_and_a_start_one_wins_and_an_answer_means_the_edit(clie
 
     async def pairs() -> int:
         execution_id, edited = (await client.execute(name, breakpoints=["*"])).execution_id, set[str]()
-        for number in range(PAIRS // AT_ONCE):
-            path = await held(client, execution_id)
+        number = 0
+        async for path in holds(client, execution_id):
             assert path == f"s{number}"
             edit = asyncio.create_task(client.edit_step_input(execution_id, path, {"by": 2}))
             if number % 4 == 0:  # On a fast machine the edit loses every race: some have to come first.
@@ -121,6 +128,8 @@ async def test_of_an_edit_and_a_start_one_wins_and_an_answer_means_the_edit(clie
             else:
                 assert isinstance(answers[0], flowkeep.Execution)
                 edited.add(path)
+            number += 1
+        assert number == PAIRS // AT_ONCE
         assert (await ended(client, execution_id)).state == State.STATE_COMPLETED
         events = await log(client, execution_id)
         started = {e.step_started.path: from_struct(e.step_started.input) for e in events if e.HasField("step_started")}
