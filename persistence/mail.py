@@ -66,8 +66,10 @@ class Message(msgspec.Struct, frozen=True):
 
 
 class Mail(msgspec.Struct, frozen=True):
-    """The unseen messages of an execution in the order in which they came, for its owner of this epoch."""
+    """Unseen messages of an execution in the order in which they came, for its owner of this epoch."""
 
     execution_id: UUID
     epoch: int
     messages: Sequence[Message]
+    sent: int | None = None
+    """With these, so many binding messages were sent to it; None where these are all that are unseen."""

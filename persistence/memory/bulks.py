@@ -145,7 +145,7 @@ class MemoryBulks(MemoryExecutions):
                 key, kind = message_id(bulk, execution_id), bulk.action.value
                 message = Message(key, kind, tables.now(), bulk.created_by, dict(message_body(bulk)))
                 send(tables, row, message)
-                mail.append(Mail(execution_id, row.execution.epoch, (message,)))
+                mail.append(Mail(execution_id, row.execution.epoch, (message,), row.execution.mail))
                 unowned += row.execution.incarnation is None
         return Advanced(self._advance(kept, results, is_last), mail, unowned)
 

@@ -110,7 +110,7 @@ WITH sent AS (
     FROM unnest($2::uuid[], $3::uuid[]) AS u(execution_id, id)
     ON CONFLICT DO NOTHING RETURNING m.execution_id, m.id, m.create_time)
 UPDATE executions e SET {COUNTED}, {AWAKE} FROM sent s WHERE e.org_id = $1 AND e.id = s.execution_id
-RETURNING e.id, e.epoch, e.incarnation, s.id AS message_id, s.create_time"""  # noqa: S608 - our own parts
+RETURNING e.id, e.epoch, e.incarnation, e.mail, s.id AS message_id, s.create_time"""  # noqa: S608 - our own parts
 _KEEP = """
 INSERT INTO bulk_results (org_id, bulk_id, number, execution_id, outcome, reason)
 SELECT $1, $2, $3::int + u.place, u.execution_id, u.outcome, u.reason
@@ -269,6 +269,7 @@ class PostgresBulks:
                 row["id"],
                 row["epoch"],
                 (Message(row["message_id"], bulk.action.value, row["create_time"], bulk.created_by, body),),
+                row["mail"],
             )
             for row in sent
         ]

@@ -95,7 +95,9 @@ async def test_each_execution_that_is_there_gets_its_message_once_from_the_newes
     assert await repository.find_for_bulk(mine, 2) == [third.id, parked.id]
     step = await advance(repository, mine, 2)
     assert [mail.execution_id for mail in step.mail] and step.unowned == 1
-    [message] = next(mail.messages for mail in step.mail if mail.execution_id == third.id)
+    mail_of_third = next(mail for mail in step.mail if mail.execution_id == third.id)
+    [message] = mail_of_third.messages
+    assert mail_of_third.sent == 1
     assert (message.id, message.sender) == (third.id, OWNER)
     assert message.body == {"reason": "enough", "hard": True, "bulk_id": str(mine.id)}
     assert step.bulk.state is BulkState.RUNNING and step.bulk.counts == {DONE: 2, REFUSED: 0, NOT_FOUND: 0}

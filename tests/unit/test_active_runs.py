@@ -45,6 +45,10 @@ class Received:
         self.id = UUID(int=number)
         self.execution: Any = SimpleNamespace(id=self.id, org=org, owner=owner, epoch=3)
         self.standing: list[UUID] = []
+        self.has_gap = False
+
+    def lacks(self, _: Mail) -> bool:
+        return self.has_gap
 
     def receive(self, messages: Any) -> int:
         self.standing += messages
@@ -84,6 +88,14 @@ def test_messages_are_for_the_owner_of_their_epoch(scene: Scene) -> None:
     assert runs.deliver(Mail(one.id, 2, (message,))) == 0
     assert runs.deliver(Mail(UUID(int=9), 3, (message,))) == 0
     assert runs.taken == {(one.id, message)}
+
+
+def test_only_the_owner_of_their_epoch_lacks_what_was_sent_before(scene: Scene) -> None:
+    runs, one = scene.runs, run(1)
+    one.has_gap = True
+    runs.add(one)
+    mail = [Mail(one.id, 3, ()), Mail(one.id, 2, ()), Mail(UUID(int=9), 3, ())]
+    assert [runs.lacks(each) for each in mail] == [True, False, False]
 
 
 def test_nothing_is_taken_without_the_lease_nor_beside_a_trial(scene: Scene) -> None:

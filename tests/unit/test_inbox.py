@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from uuid import UUID
 
-from persistence.model import Message, MessageKind
+from persistence.model import Mail, Message, MessageKind
 from service.engine.running.inbox import Inbox
 
 
@@ -47,14 +47,19 @@ def test_a_message_that_came_later_adds_to_those_that_the_row_counted():
 def test_what_was_sent_before_and_has_not_come_is_lacking():
     """A resume that was handed in at once came before its pause, which a look was to bring, and held for ever."""
     inbox, first, second = Inbox(1), message(1), message(2)
+    later = Mail(UUID(int=9), 1, (second,), 3)
     inbox.open([])
-    assert inbox.lacks(second, 3)
+    assert inbox.lacks(later)
     inbox.take([first])
-    assert not inbox.lacks(second, 3)
+    assert not inbox.lacks(later)
     inbox.forget_unread()
-    assert inbox.lacks(second, 3)
+    assert inbox.lacks(later)
     opened = Inbox(3)
     opened.open([first, second])
-    assert opened.lacks(second, 3)
+    assert opened.lacks(later)
     opened.take([first])
-    assert not opened.lacks(second, 3)
+    assert not opened.lacks(later)
+
+
+def test_all_that_is_unseen_lacks_nothing():
+    assert not Inbox(1).lacks(Mail(UUID(int=9), 1, (message(1),)))

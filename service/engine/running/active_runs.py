@@ -74,6 +74,11 @@ class ActiveRuns:
             self._told[mail.execution_id].update(message.id for message in mail.messages)
         return 0
 
+    def lacks(self, mail: Mail) -> bool:
+        """Whether messages that were sent before these have not come to the run that is to be given them."""
+        run = self._runs.get(mail.execution_id)
+        return run is not None and run.execution.epoch == mail.epoch and run.lacks(mail)
+
     @property
     def taken(self) -> set[MessageKey]:
         """The messages that runs have been given and that the store has still."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from uuid import UUID
 
-from persistence.model import Message
+from persistence.model import Mail, Message
 
 
 class Inbox:
@@ -35,9 +35,9 @@ class Inbox:
         self.seen -= binding
         self._came -= binding
 
-    def lacks(self, message: Message, mail: int) -> bool:
-        """Whether messages that were sent before this one have not come: with it there were so many that bind."""
-        return self._came < mail - message.binds
+    def lacks(self, mail: Mail) -> bool:
+        """Whether messages that were sent before these have not come."""
+        return mail.sent is not None and self._came < mail.sent - sum(message.binds for message in mail.messages)
 
     def take(self, messages: Iterable[Message]) -> list[Message]:
         """Return those that were not taken before."""

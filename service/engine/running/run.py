@@ -13,7 +13,7 @@ from uuid import UUID
 import structlog
 
 from persistence import failpoints
-from persistence.model import Execution, ExecutionOutcome, Message
+from persistence.model import Execution, ExecutionOutcome, Mail, Message
 from persistence.transition import CommitResult, Transition
 from service.engine.definition import Definition
 from service.engine.planning import happenings, planner
@@ -161,9 +161,9 @@ class Run:
             self.apply(happenings.MessageCame(self.context.now(), message))
         return len(fresh)
 
-    def lacks(self, message: Message, mail: int) -> bool:
-        """Whether messages that were sent before this one have not come, with which there were so many that bind."""
-        return self._inbox.lacks(message, mail)
+    def lacks(self, mail: Mail) -> bool:
+        """Whether messages that were sent before these have not come."""
+        return self._inbox.lacks(mail)
 
     @property
     def standing(self) -> Collection[UUID]:

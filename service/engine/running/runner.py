@@ -189,11 +189,7 @@ class Runner:
         self.context.mail.tell()
         self.context.work.tell()
         if posted.message is not None:
-            run = runs.get(execution.id)
-            if run is not None and run.execution.epoch == execution.epoch and run.lacks(posted.message, execution.mail):
-                await self._sweep()  # what was sent before it comes first
-            else:
-                runs.deliver(Mail(execution.id, execution.epoch, (posted.message,)))
+            await self._deliver([Mail(execution.id, execution.epoch, (posted.message,), execution.mail)])
         if (run := runs.get(execution.id)) is not None:
             await within(EFFECT, run.settled())
         if execution.id not in runs and self.ownership.may_take:
@@ -218,12 +214,23 @@ class Runner:
     async def hand_in_all(self, mail: Sequence[Mail], unowned: int) -> None:
         """Let take effect here what many executions were sent, of which so many have no owner; waits for none."""
         self.context.mail.tell()
-        for start in range(0, len(mail), _AT_ONCE):
-            for each in mail[start : start + _AT_ONCE]:
-                self.runs.deliver(each)
-            await asyncio.sleep(0)
+        await self._deliver(mail)
         if unowned:
             self.context.work.poke()
+
+    async def _deliver(self, mail: Sequence[Mail]) -> None:
+        """Give the runs of this process what they were sent; what was sent to one before it comes first."""
+        lacking = False
+        for start in range(0, len(mail), _AT_ONCE):
+            if start:
+                await asyncio.sleep(0)
+            for each in mail[start : start + _AT_ONCE]:
+                if self.runs.lacks(each):
+                    lacking = True
+                else:
+                    self.runs.deliver(each)
+        if lacking:
+            await self._sweep()
 
     async def take_up(self, workflow_id: UUID) -> None:
         """Let take effect here what all executions of a workflow were sent, and what of them may start."""
