@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -80,6 +80,20 @@ OPTIONS: Sequence[tuple[str, Any]] = (
 )
 
 
+class _ByName:
+    """Adds what generated code adds to a server, but registers no method: calls find theirs by its name.
+
+    Of registered methods grpc.aio awaits the next call each, and all of them anew whenever a call of one comes: with
+    each method of ours every call would cost more.
+    """
+
+    def __init__(self, server: aio.Server) -> None:
+        self.add_generic_rpc_handlers = server.add_generic_rpc_handlers
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
+        """Leave them to the handlers of the service."""
+
+
 class Server:
     """Serves our services, health and reflection, from `start` to `stop`."""
 
@@ -92,7 +106,7 @@ class Server:
         # Without gRPC's own limit of calls: it knows no difference between those that work and those that stand about.
         self._server = aio.server(interceptors=[pipeline], options=[*OPTIONS, shared])
         for add_servicer in add:
-            add_servicer(self._server)
+            add_servicer(_ByName(self._server))
         self._health, sending = Health(), pipeline.limits.sending
         probes = Probes(sending)
         self._health.add_to(self._server, probes)

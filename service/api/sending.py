@@ -145,7 +145,10 @@ class Sending:
             self._start_looking()
 
     def _give_up(self, late: Sequence[asyncio.Task[Any]]) -> None:
-        """End calls whose answers nobody reads. Without its tasks gRPC lets go of a call, unless it came last."""
+        """End calls whose answers nobody reads.
+
+        Without its tasks gRPC lets go of a call, unless it came last, or before all others of the server.
+        """
         rpcs = _rpcs(late)
         for task in late:
             self._unsent.pop(task, None)

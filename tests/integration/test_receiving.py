@@ -159,6 +159,7 @@ async def test_an_answer_that_nobody_reads_is_given_up_and_others_have_its_room(
 
 async def test_calls_whose_small_answers_are_not_read_keep_their_places_only_so_long(serve):
     served = await serve(watch_patience=4.0, max_concurrent_rpcs=2)
+    assert await served.client.list_handlers()  # gRPC keeps the first call of a server for ever
     async with holder(address(served), NO_ROOM) as held:
         streams = await held.begin("/flowkeep.v1.WorkflowService/ListHandlers", count=2)
         for stream in streams:
