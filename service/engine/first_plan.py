@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from persistence.model import Event as StoredEvent
 from persistence.model import Execution
@@ -48,7 +49,7 @@ def first_plan(runner: Runner, execution: Execution, definition: Definition, acc
     latest = runner.context.clock.latest()
     started = planner.apply(definition, accepted.state, happenings.Started(now), latest=latest)
     runner.turns.spend(execution.workflow_id, started.work)
-    both = dataclasses.replace(started, events=accepted.events + started.events, steps=accepted.steps + started.steps)
+    both = replace(started, events=accepted.events + started.events, steps=accepted.steps + started.steps)
     parked = None if started.is_partial else parked_until(started.state, now, runner.context.settings.park_after)
     owner = None if parked is not None or started.state.state.is_end else runner.incarnation
     return FirstPlan(row(execution, both, owner, parked), both, (row(execution, accepted, None, now), accepted))

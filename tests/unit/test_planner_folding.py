@@ -122,5 +122,5 @@ def test_an_event_that_is_none_is_not_taken_for_one() -> None:
     [created] = Driver(sequence(step("a"))).events
     stored = encode(created)
     assert decode(stored) == created
-    for body in (b"", b"\xff", replaced(stored, seq=7).body[:-1], encode(replaced(created, seq=2)).body):
+    for body in (b"", b"\xff", replaced(stored, seq=7).body[:-1], encode(replace(created, seq=2)).body):
         assert decode(replaced(stored, body=body)) is None

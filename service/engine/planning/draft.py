@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace as with_fields
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -144,7 +143,7 @@ class Draft(Course):
         """Add an event that shows progress and counts as they are now."""
         self.charge(EVENT_BYTES)
         if self.offered and isinstance(body, StepCompleted | StepFailed):
-            body = with_fields(body, signals=tuple(signal.id for signal in self.offered))
+            body = replace(body, signals=tuple(signal.id for signal in self.offered))
             self.signals = tuple(signal for signal in self.signals if signal not in self.offered)
             self.offered = ()
         self._bodies.append((body, self.progress, self.counts))
@@ -197,10 +196,10 @@ class Draft(Course):
         self.forget_ready()
         base = self.state.last_seq
         last = base + len(self._bodies)
-        events = tuple(
+        events = [
             Event(base + index, last, self.time, progress, counts, body)
             for index, (body, progress, counts) in enumerate(self._bodies, start=1)
-        )
+        ]
         state = replace(
             self.state,
             steps=self.steps,
@@ -224,4 +223,4 @@ class Draft(Course):
             blocks=self.blocks,
             repeats=self.repeats,
         )
-        return state, events
+        return state, tuple(events)

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
+
+import msgspec
 
 from persistence.breakpoints import Breakpoint, Halt
 from persistence.lineage import Lineage
@@ -19,8 +20,7 @@ from persistence.usage import Usage
 from service.engine.failure import Failure
 
 
-@dataclass(frozen=True, slots=True)
-class Created:
+class Created(msgspec.Struct, frozen=True):
     """The execution was accepted."""
 
     workflow_id: str
@@ -32,15 +32,13 @@ class Created:
     dry_run: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(msgspec.Struct, frozen=True):
     """The execution started."""
 
     deadline_time: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class StepStarted:
+class StepStarted(msgspec.Struct, frozen=True):
     """An attempt of a step started. `mocked`: nothing runs, and what it comes to was given for it."""
 
     path: str
@@ -52,8 +50,7 @@ class StepStarted:
     mocked: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class StepProgressed:
+class StepProgressed(msgspec.Struct, frozen=True):
     """A running attempt reported progress."""
 
     path: str
@@ -63,8 +60,7 @@ class StepProgressed:
     iteration: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class StepWaiting:
+class StepWaiting(msgspec.Struct, frozen=True):
     """A step began to wait. `output` is what it will give, where it waits for a time; `input` what it is to
     be called with, where a breakpoint holds it.
     """
@@ -77,8 +73,7 @@ class StepWaiting:
     input: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StepEdited:
+class StepEdited(msgspec.Struct, frozen=True):
     """Somebody has changed what a step is to be called with that a breakpoint holds."""
 
     path: str
@@ -87,8 +82,7 @@ class StepEdited:
     iteration: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class StepRetrying:
+class StepRetrying(msgspec.Struct, frozen=True):
     """An attempt failed and another one follows. `failures` is how many count for the retry policy."""
 
     path: str
@@ -100,8 +94,7 @@ class StepRetrying:
     usage: Usage | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StepCompleted:
+class StepCompleted(msgspec.Struct, frozen=True):
     """A step completed. `signals` are the ids of those that it has taken. `mocked` is as in StepStarted."""
 
     path: str
@@ -113,8 +106,7 @@ class StepCompleted:
     mocked: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class StepFailed:
+class StepFailed(msgspec.Struct, frozen=True):
     """A step failed for good. `is_of_attempt`: because its newest attempt did, and not between two of them.
 
     `signals` are the ids of those that it has taken and that did not fit, or because of which it failed afterwards.
@@ -132,8 +124,7 @@ class StepFailed:
     mocked: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class StepSkipped:
+class StepSkipped(msgspec.Struct, frozen=True):
     """A step was skipped."""
 
     path: str
@@ -141,8 +132,7 @@ class StepSkipped:
     iteration: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class StepCancelled:
+class StepCancelled(msgspec.Struct, frozen=True):
     """A step that had started was cancelled. `failure` says so when its attempt did not stop when told to."""
 
     path: str
@@ -152,8 +142,7 @@ class StepCancelled:
     usage: Usage | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class VariablesAssigned:
+class VariablesAssigned(msgspec.Struct, frozen=True):
     """Variables were assigned: by the step at `path`; where that is empty, by somebody, or else they were given to an
     execution that was made from another one.
     """
@@ -164,15 +153,13 @@ class VariablesAssigned:
     edited_by: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class SignalReceived:
+class SignalReceived(msgspec.Struct, frozen=True):
     """A signal came, and is kept until a step takes it."""
 
     signal: Signal
 
 
-@dataclass(frozen=True, slots=True)
-class Cancelling:
+class Cancelling(msgspec.Struct, frozen=True):
     """Cancel was asked for."""
 
     cancelled_by: str
@@ -181,8 +168,7 @@ class Cancelling:
     bulk_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Paused:
+class Paused(msgspec.Struct, frozen=True):
     """Nothing of the execution begins from here on: by itself where it has reached `step_path`, which is held."""
 
     paused_by: str
@@ -194,8 +180,7 @@ class Paused:
     workflow_pause_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Resumed:
+class Resumed(msgspec.Struct, frozen=True):
     """The execution goes on after a pause, so far as `halt` says, which may be to `step_path`.
 
     `deadline_time` is there where it has started.
@@ -210,16 +195,14 @@ class Resumed:
     workflow_pause_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class BreakpointsSet:
+class BreakpointsSet(msgspec.Struct, frozen=True):
     """The execution is to be held before other steps than so far."""
 
     set_by: str
     points: tuple[Breakpoint, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(msgspec.Struct, frozen=True):
     """The execution ended: the last event of its run, and there is exactly one."""
 
     state: ExecutionState
@@ -227,8 +210,7 @@ class Finished:
     failure: Failure | None
 
 
-@dataclass(frozen=True, slots=True)
-class Reopened:
+class Reopened(msgspec.Struct, frozen=True):
     """The execution goes on after its end: the first event of a run after the first.
 
     Steps that did not complete, were not skipped, and did not fail in a way that others went on with, run again.
@@ -265,8 +247,7 @@ EventBody = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """One numbered entry of a history; `progress` and `counts` are those after it.
 
     `inherited`: it tells what was copied from the execution that this one was made from, or given then.

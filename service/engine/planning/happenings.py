@@ -5,9 +5,10 @@ With what ends an attempt comes what the attempt used, None for nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+import msgspec
 
 from persistence.lineage import Lineage
 from persistence.model import Edit, Message, MessageKind
@@ -16,23 +17,20 @@ from persistence.usage import Usage
 from service.engine.failure import Failure
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(msgspec.Struct, frozen=True):
     """The execution was accepted; the first happening of each. `lineage`: it is made from another one."""
 
     time: datetime
     lineage: Lineage | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(msgspec.Struct, frozen=True):
     """The execution may start."""
 
     time: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class StepSucceeded:
+class StepSucceeded(msgspec.Struct, frozen=True):
     """An attempt gave its output."""
 
     time: datetime
@@ -43,8 +41,7 @@ class StepSucceeded:
     usage: Usage | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StepFailed:
+class StepFailed(msgspec.Struct, frozen=True):
     """An attempt failed. `draw` in [0, 1) places the jitter; `retry_after` is a least pause in seconds."""
 
     time: datetime
@@ -57,8 +54,7 @@ class StepFailed:
     usage: Usage | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StepSuspended:
+class StepSuspended(msgspec.Struct, frozen=True):
     """A handler asked to be parked until a time, and gave the output of the step for then."""
 
     time: datetime
@@ -71,8 +67,7 @@ class StepSuspended:
     usage: Usage | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StepProgressed:
+class StepProgressed(msgspec.Struct, frozen=True):
     """A running attempt reported progress."""
 
     time: datetime
@@ -83,8 +78,7 @@ class StepProgressed:
     iteration: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class StepStopped:
+class StepStopped(msgspec.Struct, frozen=True):
     """An attempt that was told to stop has stopped; or it has not, and is waited for no longer."""
 
     time: datetime
@@ -95,8 +89,7 @@ class StepStopped:
     usage: Usage | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptLost:
+class AttemptLost(msgspec.Struct, frozen=True):
     """Nobody hears any more of an attempt that a worker ran; `reason` says why, for people.
 
     `is_cut_off`: its server was lost before, and no worker has come back with it.
@@ -111,8 +104,7 @@ class AttemptLost:
     is_cut_off: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class SlotMissed:
+class SlotMissed(msgspec.Struct, frozen=True):
     """An attempt could not begin because others hold all of a `resource`; `reason` says so for people."""
 
     time: datetime
@@ -123,8 +115,7 @@ class SlotMissed:
     resource: str = "threads"
 
 
-@dataclass(frozen=True, slots=True)
-class SlotFreed:
+class SlotFreed(msgspec.Struct, frozen=True):
     """What a step waits for is kept for it."""
 
     time: datetime
@@ -132,8 +123,7 @@ class SlotFreed:
     iteration: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class HandlerMissed:
+class HandlerMissed(msgspec.Struct, frozen=True):
     """An attempt could not begin because this process does not have its handler; `reason` says so for people.
 
     `wishes` is the text of what a worker with the handler must have, too.
@@ -147,31 +137,27 @@ class HandlerMissed:
     wishes: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class HandlersCame:
+class HandlersCame(msgspec.Struct, frozen=True):
     """This process has what steps may wait for: handlers, or those with wishes, as State.awaited names them."""
 
     time: datetime
     handlers: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class TimerFired:
+class TimerFired(msgspec.Struct, frozen=True):
     """It is `time`: every timer that is due by then fires, the deadline of the execution among them."""
 
     time: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class MessageCame:
+class MessageCame(msgspec.Struct, frozen=True):
     """Something came from outside the execution; what follows is recorded together with having seen it."""
 
     time: datetime
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class Recovered:
+class Recovered(msgspec.Struct, frozen=True):
     """Another process drives the execution from here on: what ran is cut off, but for what workers may run still.
 
     `handlers` are those that it has of what State.awaited names, and `remote` those of workers among the
@@ -183,23 +169,20 @@ class Recovered:
     remote: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Continued:
+class Continued(msgspec.Struct, frozen=True):
     """The planner may start more of the steps that it left at the last happening."""
 
     time: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Condemned:
+class Condemned(msgspec.Struct, frozen=True):
     """The execution cannot go on, for a reason outside its definition."""
 
     time: datetime
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
-class Reopened:
+class Reopened(msgspec.Struct, frozen=True):
     """Somebody lets the execution go on after its end, from what failed, for at most `timeout` seconds, if not as long
     as the first time; with an `edit` of one of the steps that run again.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from persistence.model import Message, Step
 from persistence.people import NewTask, TaskChange
@@ -11,8 +11,7 @@ from service.engine.planning.events import Event
 from service.engine.planning.state import State
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """What follows from a happening: the state after it, and what to record, store and do.
 
     `steps` are those that changed. Effects may be carried out only when the rest is durable; but what has no effect

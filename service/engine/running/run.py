@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
 import structlog
+from msgspec.structs import replace
 
 from persistence import failpoints
 from persistence.model import Execution, ExecutionOutcome, Mail, Message
