@@ -82,7 +82,7 @@ class BlockRules(BreakpointRules):
         if isinstance(action, Repeat):
             self._begin_repeating(step, action)
         elif isinstance(action, Call) or self.draft.has_room(0):
-            self.begin(step)
+            self.begin(step, action)
         else:  # one that has no parameters of which the size would tell
             self.fail_for_good(step, self.too_large("its event", EVENT_BYTES))
 

@@ -95,8 +95,10 @@ class BreakpointRules(EndRules):
 
     def holds(self, step: Step) -> bool:
         """Hold the execution before a step, where it is to be; returns whether it is. Raises PutOffError."""
-        kept, action = self.draft.state.breakpoints, self.spec(step).action
-        if kept is None or isinstance(action, Repeat):
+        if (kept := self.draft.state.breakpoints) is None:
+            return False
+        action = self.spec(step).action
+        if isinstance(action, Repeat):
             return False  # of what runs other steps, those are held
         if not (is_named(kept, step.path) or kept.halt is Halt.NEXT):
             return False
@@ -152,7 +154,7 @@ class BreakpointRules(EndRules):
         if not isinstance(action, Call):
             return None
         try:
-            params = self.params_of(step, action)
+            params = self.params_of(step, action, self.variables_of_attempt(step))
         except ExpressionError:
             return None
         self.rendered = step.key, params  # its work is not done twice

@@ -80,7 +80,7 @@ class Course:
 
     def is_ending(self, scope: str) -> bool:
         """Whether nothing begins any more in a scope, because of what failed in it or around it, or ended it all."""
-        return is_ending(self, scope)
+        return is_ending(self, scope) if scope else self.state.ending is not None
 
     def is_stopping(self, path: str) -> bool:
         """Whether no more items of the step at a path begin, so that it ends when those that began have ended."""
@@ -94,6 +94,7 @@ class Course:
         if before is None and step.path in self.earlier:
             self.earlier = self.earlier.delete(step.path)
         was_open, is_open = before is not None and before.state in OPEN, step.state in OPEN
+        has_ended = not is_open  # what is kept has begun
         if is_open:
             self.open = self.open.set(step.path, step)
             waited = before.wait.wake_time if before is not None and before.wait is not None else None
@@ -104,21 +105,23 @@ class Course:
             if step.path in self.repeats:
                 self.repeats = self.repeats.delete(step.path)
         self._follow_attempt(before, step)
-        self._follow_wait(awaited_handler(before), awaited_handler(step))
-        self._follow_signals(awaited_signals(before), step)
-        if was_open != is_open or step.state.is_end:
+        if step.wait is not None or (before is not None and before.wait is not None):
+            self._follow_wait(awaited_handler(before), awaited_handler(step))
+            self._follow_signals(awaited_signals(before), step)
+        if was_open != is_open or has_ended:
             scope, _ = paths.split(step.path)
             block = self.blocks[scope]
-            changed = replace(block, open=block.open + is_open - was_open, left=block.left - step.state.is_end)
+            changed = replace(block, open=block.open + is_open - was_open, left=block.left - has_ended)
             self.blocks = self.blocks.set(scope, changed)
 
     def _follow_attempt(self, before: Step | None, step: Step) -> None:
         if runs(step):
             self.running = self.running.set(step.key, step.attempt)
         elif before is not None and runs(before):
-            self.running = self.running.delete(before.key)
-            if before.key in self.stopping:
-                self.stopping = self.stopping.delete(before.key)
+            key = before.key
+            self.running = self.running.delete(key)
+            if key in self.stopping:
+                self.stopping = self.stopping.delete(key)
 
     def _follow_wait(self, before: str, handler: str) -> None:
         if handler == before:
@@ -228,30 +231,32 @@ class Course:
     def is_any_ready(self) -> bool:
         """Return whether something may begin. Under an end nothing may, and what was ready is not looked through."""
         self.forget_ready()
-        return bool(self.ready) and self.ending is None
+        return self.ready.first is not None and self.state.ending is None
 
     def take_ready(self) -> str:
         """Take what comes first in the order of the definition of what is ready, and return its path."""
-        path = self.ready.least[1]
+        _, path = self.ready.least
         self.ready = self.ready.pop()
         return path
 
     def forget_ready(self) -> None:
         """Forget what may no longer begin, down to the first that may, so that nothing waits for its turn in vain."""
-        while self.ready and self.ending is None and self.may_forget and not self.may_begin(self.ready.least):
+        if self.state.ending is not None:
+            return
+        while (first := self.ready.first) is not None and self.may_forget and not self.may_begin(first):
             self.ready = self.ready.pop()
             self.forgotten += 1
 
     def due(self) -> Step | None:
         """Return the step whose time has come first, or None."""
         self.forget_timers()
-        if not self.may_forget or not self.timers or self.timers.least[0] > self.time:
+        if not self.may_forget or (first := self.timers.first) is None or first[0] > self.time:
             return None
-        return self.open[self.timers.least[2]]
+        return self.open[first[2]]
 
     def forget_timers(self) -> None:
         """Forget timers of steps that have gone on, down to the first one of a step that has not."""
-        while self.timers and self.may_forget and not is_due(self.timers.least, self.open):
+        while (first := self.timers.first) is not None and self.may_forget and not is_due(first, self.open):
             self.timers = self.timers.pop()
             self.forgotten += 1
 

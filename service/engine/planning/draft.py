@@ -81,8 +81,8 @@ class Draft(Course):
         before = self.steps.get(step.path)
         self.touched[step.key] = step
         self.follow(before, step)
-        if (task_id := awaited_task(before)) is not None and step.state.is_end:
-            self._let_go(task_id, step)
+        if before is not None and before.wait is not None and step.state.is_end:
+            self._let_go_of_task(before, step)
         left = COUNTED.get(before.state) if before else None
         entered = COUNTED[step.state]
         if left == entered:
@@ -91,12 +91,12 @@ class Draft(Course):
         if left:
             changes[left] = getattr(self.counts, left) - 1
         self.counts = replace(self.counts, **changes)
-        if not self._is_ending_with(step):
+        if entered != "running" and not self._is_ending_with(step):
             self.progress = max(self.progress, self._share_done())
 
-    def _let_go(self, task_id: UUID, step: Step) -> None:
-        """End a task that its step no longer waits for; one that nobody has seen yet is not made at all."""
-        if self.tasks.pop(task_id, None) is None:
+    def _let_go_of_task(self, before: Step, step: Step) -> None:
+        """End the task that a step no longer waits for, if any; one that nobody has seen yet is not made at all."""
+        if (task_id := awaited_task(before)) is not None and self.tasks.pop(task_id, None) is None:
             state = TaskState.CANCELLED if step.state is StepState.CANCELLED else TaskState.EXPIRED
             outcome = step.output["outcome"] if step.state is StepState.COMPLETED else ""
             self.task_changes[task_id] = TaskChange(task_id, state, self.time, outcome)
@@ -127,7 +127,7 @@ class Draft(Course):
 
     def charge(self, size: int) -> None:
         """Count what is written."""
-        self.bytes = min(self.bytes + size, _MOST_BYTES)
+        self.bytes += size
 
     def use(self, step: Step, usage: Usage) -> Step:
         """Count what an attempt of the step used that has ended, and return the step with it; its end is to tell it."""
@@ -141,7 +141,7 @@ class Draft(Course):
 
     def record(self, body: EventBody) -> None:
         """Add an event that shows progress and counts as they are now."""
-        self.charge(EVENT_BYTES)
+        self.bytes += EVENT_BYTES
         if self.offered and isinstance(body, StepCompleted | StepFailed):
             body = replace(body, signals=tuple(signal.id for signal in self.offered))
             self.signals = tuple(signal for signal in self.signals if signal not in self.offered)
@@ -192,8 +192,10 @@ class Draft(Course):
 
     def freeze(self) -> tuple[State, tuple[Event, ...]]:
         """Return the state and the numbered events."""
-        self.forget_timers()
-        self.forget_ready()
+        if self.timers.first is not None:
+            self.forget_timers()
+        if self.ready.first is not None:
+            self.forget_ready()
         base = self.state.last_seq
         last = base + len(self._bodies)
         events = [
@@ -206,7 +208,7 @@ class Draft(Course):
             counts=self.counts,
             progress=self.progress,
             last_seq=last,
-            bytes=self.bytes,
+            bytes=min(self.bytes, _MOST_BYTES),
             usage=self.usage,
             signals=self.signals,
             time=self.time if events else self.state.time,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from immutables import Map
 from msgspec.structs import replace
 
-from persistence.model import Step, WaitKind
+from persistence.model import Step, StepState, WaitKind
 from service.engine import paths
-from service.engine.definition import Block, Definition, OnItemError, Repeat
+from service.engine.definition import Block, OnItemError, Repeat
 from service.engine.expressions import PutOffError
 from service.engine.planning.course import is_fatal
 from service.engine.planning.effects import CancelAttempt, StartAttempt
@@ -17,7 +15,7 @@ from service.engine.planning.engine_steps import EngineSteps
 from service.engine.planning.heap import Heap
 from service.engine.planning.reasons import cut_off, interrupted, not_waited_for
 from service.engine.planning.scopes import Place, block_of, order
-from service.engine.planning.state import Ending, State, Sweep, awaited_handler, because_of, runs, step_failed
+from service.engine.planning.state import Ending, Sweep, awaited_handler, because_of, runs, step_failed
 from service.engine.planning.step_rules import WORK_OF_EDGE, WORK_OF_STEP
 
 WORK_OF_LOOK = 400
@@ -36,12 +34,10 @@ class EndRules(EngineSteps):
     Where a step stands tells what is to become of it; so a process that takes over half-way comes to the same.
     """
 
-    def __init__(self, definition: Definition, state: State, time: datetime, latest: datetime) -> None:
-        super().__init__(definition, state, time, latest)
-        self.goes_on = False
-        """Whether what is ready may begin now."""
-        self.is_sweeping = False
-        """Whether sweeps go on now: when one begins, and when what was put off goes on; not at what happens between."""
+    goes_on = False
+    """Whether what is ready may begin now."""
+    is_sweeping = False
+    """Whether sweeps go on now: when one begins, and when what was put off goes on; not at what happens between."""
 
     def repeat(self, path: str) -> Repeat:
         """Return what the step at a path runs for each item."""
@@ -54,7 +50,7 @@ class EndRules(EngineSteps):
         """Free what waited for a step, or end its block, and close what is done by that."""
         scope = self.scope(step)
         if not self.draft.is_ending(scope):
-            if is_fatal(self.spec(step), step):
+            if step.state is StepState.FAILED and is_fatal(self.spec(step), step):
                 self._end_block(scope, step)
             else:
                 self.allowance.count(WORK_OF_EDGE * self.draft.meet_successors(step.path))

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from persistence.model import Step
 from service.engine import pauses
-from service.engine.definition import Ask, Call, Decide, Listen, Pause, Repeat, Transform
+from service.engine.definition import Action, Ask, Call, Decide, Listen, Pause, Repeat, Transform
 from service.engine.expressions import Expression, ExpressionError
 from service.engine.expressions.cost import PER_STEP
 from service.engine.failure import EXPRESSION_ERROR, INVALID_PARAMS, Failure
@@ -22,9 +22,8 @@ from service.engine.planning.step_rules import WORK_OF_STEP
 class EngineSteps(SignalRules):
     """The rules of single steps, and of those that need nobody to run them."""
 
-    def begin(self, step: Step) -> None:
+    def begin(self, step: Step, action: Action) -> None:
         """Begin a step that is free to go. Raises PutOffError, before anything is changed."""
-        action = self.spec(step).action
         if not isinstance(action, Call) and (answer := self.answer_to(step)) is not None:
             self._give(step, answer)
             return

@@ -21,12 +21,16 @@ class Heap(Generic[Entry]):
     Two heaps are equal when they hold the same entries, however they came there.
     """
 
-    __slots__ = ("_root",)
+    __slots__ = ("_root", "first")
+
+    first: Entry | None
+    """The least entry, None when there is none."""
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self._root: _Node | None = None
         for entry in entries:
             self._root = _merged(self._root, (1, entry, None, None))
+        self.first = None if self._root is None else self._root[1]
 
     @property
     def least(self) -> Entry:
@@ -69,6 +73,7 @@ class Heap(Generic[Entry]):
 def _heap(root: _Node | None) -> Heap[Any]:
     heap = Heap.__new__(Heap)
     heap._root = root
+    heap.first = None if root is None else root[1]
     return heap
 
 

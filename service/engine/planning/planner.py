@@ -348,9 +348,9 @@ class _Planning(PauseRules):
 
     def _finish_if_done(self) -> None:
         draft = self.draft
-        if draft.state.state.is_end:
+        if draft.counts.running or draft.state.state.is_end:
             return
-        if draft.state.ending is not None and not draft.counts.running:
+        if draft.state.ending is not None:
             self._finish(draft.state.ending.state, draft.state.ending.failure, None)
         elif "" in draft.blocks and draft.is_closed("") and not draft.is_paused:
             self._complete_execution()

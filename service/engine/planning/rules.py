@@ -53,7 +53,7 @@ class Rules:
 
     def is_ending(self, step: Step) -> bool:
         """Return whether the step is to end, whatever comes of it, because of others or of all."""
-        return self.draft.is_ending(self.scope(step))
+        return self.draft.is_ending(paths.split(step.path)[0])
 
     def is_to_pause(self, step: Step) -> bool:
         """Return whether an attempt of the step is stopped by a pause, and made again after it."""

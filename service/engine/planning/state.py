@@ -206,9 +206,9 @@ class State(msgspec.Struct, frozen=True):
         if self.state is ExecutionState.PENDING:
             return None if self.is_held_back else self.scheduled_time
         deadline = self.deadline if self.ending is None else None
-        if not self.timers or self.is_paused:
+        if (first := self.timers.first) is None or self.is_paused:
             return deadline
-        timer = self.timers.least[0]
+        timer = first[0]
         return timer if deadline is None else min(timer, deadline)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -74,9 +75,9 @@ class StepRules(Rules, ABC):
         spec = self.spec(step)
         if not isinstance(spec.action, Call):
             raise TypeError(f"step {step.path} has no attempts")
-        attempt = step.attempt + 1
+        attempt, variables = step.attempt + 1, self.variables_of_attempt(step)
         try:
-            params = self.params_of(step, spec.action)
+            params = self.params_of(step, spec.action, variables)
         except ExpressionError as error:
             self.fail_for_good(step, Failure(EXPRESSION_ERROR, str(error)))
             return
@@ -106,23 +107,27 @@ class StepRules(Rules, ABC):
         )
         worker, is_mocked = self.draft.state.worker, answer is not None
         self.draft.record(
-            events.StepStarted(step.path, spec.handler, attempt, worker, params, step.iteration, is_mocked)
+            events.StepStarted(step.path, step.handler, attempt, worker, params, step.iteration, is_mocked)
         )
         self.effects.append(
             StartAttempt(
                 step.path,
                 attempt,
-                spec.handler,
+                step.handler,
                 params,
                 self.time_left(spec, step),
-                shown(spec, self.draft.variables(self.scope(step), attempt=attempt)),
+                shown(spec, variables),
                 step.iteration,
                 answer=answer,
                 is_dry=self.draft.state.dry_run is not None,
             )
         )
 
-    def params_of(self, step: Step, action: Call) -> Any:
+    def variables_of_attempt(self, step: Step) -> dict[str, Any]:
+        """Return what the parameters of the next attempt of a step see."""
+        return self.draft.variables(self.scope(step), attempt=step.attempt + 1)
+
+    def params_of(self, step: Step, action: Call, variables: Mapping[str, Any]) -> Any:
         """Return what the next attempt of a step is called with. Raises ExpressionError, PutOffError."""
         if self.rendered is not None and self.rendered[0] == step.key:
             return self.rendered[1]
@@ -130,7 +135,6 @@ class StepRules(Rules, ABC):
             return step.input
         if (edit := edit_of(self.draft.state.edit, step)) is not None:
             return edit.value
-        variables = self.draft.variables(self.scope(step), attempt=step.attempt + 1)
         return action.params.render(variables, self.allowance)
 
     def time_left(self, spec: StepSpec, step: Step) -> float:
@@ -173,7 +177,8 @@ class StepRules(Rules, ABC):
             self._enough -= written
         self.allowance.count(WORK_OF_STEP)
         self.allowance.count_value(output, written)
-        done = replace(done, assigned=assigned)
+        if assigned:
+            done = replace(done, assigned=assigned)
         self.draft.put(done)
         usage = self.draft.told_usage()
         self.draft.record(

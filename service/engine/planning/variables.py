@@ -78,9 +78,11 @@ def _seen(step: Step) -> Mapping[str, Any]:
 
 def shown(spec: StepSpec, variables: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return what a handler is shown: of steps what its parameters read, so that nothing else need be at hand."""
-    all_but_steps = {name: value for name, value in variables.items() if name != PREVIOUS}
+    all_but_steps = dict(variables)
+    all_but_steps.pop(PREVIOUS, None)
     if not isinstance(spec.action, Call) or EVERY_STEP in spec.action.params.reads:
         return all_but_steps
     params, steps = spec.action.params, variables["steps"]
-    seen = {path: steps[path] for path in params.references if path in steps}
-    return {**all_but_steps, "steps": {p: e if p in params.reads else {"state": e["state"]} for p, e in seen.items()}}
+    seen = {path: steps[path] for path in params.references if path in steps} if params.references else {}
+    all_but_steps["steps"] = {p: e if p in params.reads else {"state": e["state"]} for p, e in seen.items()}
+    return all_but_steps
