@@ -35,10 +35,10 @@ class Place(NamedTuple):
 
 def layout(events: Sequence[Event], sizes: Iterable[int]) -> str:
     """Return the layout of events of which so many bytes each are in the body of the row."""
-    parts = (
+    parts = [
         f"{LETTERS.get(event.kind) or f'{event.kind} '}{size}{',' if event.seq < event.transition_seq else ';'}"
         for event, size in zip(events, sizes, strict=True)
-    )
+    ]
     return "".join(parts)[:-1]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -25,16 +24,6 @@ def _counts(path: str) -> tuple[Column[Any], ...]:
 def ending_document(ending: Ending | None) -> dict[str, Any] | None:
     """Return the JSON object of an end that is decided."""
     return None if ending is None else {"state": ending.state, "failure": ending.failure}
-
-
-def _attempt_time(step: Step) -> datetime | None:
-    """Return the time of the newest attempt, None for the one that began with the step."""
-    return None if step.attempt_time == step.start_time else step.attempt_time
-
-
-def _items(step: Step) -> str | None:
-    """Return where the step of an item stands behind its position, as Postgres reads an array."""
-    return f"{{{','.join(map(str, step.items))}}}" if step.items else None
 
 
 def signals_document(signals: Sequence[Signal]) -> list[Any]:
@@ -61,7 +50,7 @@ EXECUTION = RowKind[Execution](
     Column("timeout", "float8", "timeout"),
     Column("priority", "int", "priority"),
     Column("tags", "text[]", "tags"),
-    Column("labels", "jsonb", lambda execution: execution.labels or None),
+    Column("labels", "jsonb", "labels or None"),
     Column("correlation_id", "text", "correlation_id"),
     Column("request_id", "text", "request_id"),
     Column("scheduled_time", "timestamptz", "scheduled_time"),
@@ -73,7 +62,7 @@ EXECUTION = RowKind[Execution](
     Column("last_seq", "int8", "last_seq"),
     Column("result", "jsonb"),
     Column("failure", "jsonb", "failure"),
-    Column("ending", "jsonb", lambda execution: ending_document(execution.ending)),
+    Column("ending", "jsonb"),
     Column("mail", "int8", "mail"),
     Column("incarnation", "uuid", "incarnation"),
     Column("epoch", "int8", "epoch"),
@@ -83,9 +72,9 @@ EXECUTION = RowKind[Execution](
     Column("lineage", "jsonb", "lineage"),
     Column("pause", "jsonb", "pause"),
     Column("breakpoints", "jsonb", "breakpoints"),
-    Column("held_back", "bool", lambda execution: execution.held_back or None),
+    Column("held_back", "bool", "held_back or None"),
     Column("signals", "jsonb"),
-    Column("dry_run", "bool", lambda execution: execution.is_dry_run or None),
+    Column("dry_run", "bool", "is_dry_run or None"),
 )
 """A new execution, with the signals that it was sent with its creation, NULL for none."""
 
@@ -93,8 +82,8 @@ INPUT = RowKind[NewExecution](
     Column("org_id", "text", "execution.org"),
     Column("execution_id", "uuid", "execution.id"),
     Column("input", "jsonb", "input"),
-    Column("vars", "jsonb", lambda new: new.vars or None),
-    Column("dry_run", "jsonb", lambda new: new.dry_run),
+    Column("vars", "jsonb", "vars or None"),
+    Column("dry_run", "jsonb", "dry_run"),
 )
 """The input of a new execution."""
 
@@ -149,25 +138,25 @@ STEP = RowKind[Step](
     Column("handler", "text", "handler"),
     Column("state", "text", "state"),
     Column("attempt", "int", "attempt"),
-    Column("failures", "int", lambda step: step.failures or None),
+    Column("failures", "int", "failures or None"),
     Column("progress", "int", "progress"),
     Column("input", "jsonb"),
     Column("output", "jsonb"),
     Column("failure", "jsonb", "failure"),
-    Column("failed_attempts", "jsonb", lambda step: step.failed_attempts or None),
+    Column("failed_attempts", "jsonb", "failed_attempts or None"),
     Column("assigned", "jsonb"),
-    Column("skip_reason", "text", lambda step: step.skip_reason or None),
+    Column("skip_reason", "text", "skip_reason or None"),
     Column("start_time", "timestamptz", "start_time"),
-    Column("attempt_time", "timestamptz", _attempt_time),
+    Column("attempt_time", "timestamptz"),
     Column("end_time", "timestamptz", "end_time"),
     Column("wait", "jsonb"),
     Column("end_seq", "int8", "end_seq"),
-    Column("worker", "text", lambda step: step.worker or None),
+    Column("worker", "text", "worker or None"),
     Column("position", "int", "position"),
-    Column("items", "int[]", _items),
+    Column("items", "int[]"),
     Column("usage", "jsonb", "usage"),
-    Column("fixed", "bool", lambda step: step.is_fixed or None),
-    Column("mocked", "bool", lambda step: step.is_mocked or None),
+    Column("fixed", "bool", "is_fixed or None"),
+    Column("mocked", "bool", "is_mocked or None"),
     Column("shared", "jsonb"),
 )
 """A step; its payloads are given as far as they are not shared. `shared` has true for an input that stays as it is."""
@@ -231,7 +220,7 @@ TASK_CHANGE = RowKind[TaskChange](
     Column("state", "text", "state"),
     Column("time", "timestamptz", "time"),
     Column("ends", "bool", lambda change: change.state.is_end),
-    Column("outcome", "text", lambda change: change.outcome or None),
+    Column("outcome", "text", "outcome or None"),
     Column("assignees", "text[]", "assignees"),
     Column("groups", "text[]", "groups"),
     Column("due_time", "timestamptz", "due_time"),

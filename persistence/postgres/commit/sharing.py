@@ -51,10 +51,8 @@ class Payloads(dict[PayloadKey, SharedPayload]):
         super().__init__()
         self._org, self._execution_id = org, execution_id
 
-    def kept(self, value: Any, name: str, references: dict[str, str]) -> msgspec.Raw | None:
+    def kept(self, value: Any, name: str, references: dict[str, Any]) -> msgspec.Raw | None:
         """Return a value as its row holds it; None for one that is kept apart, with the reference to it."""
-        if value is None:
-            return None
         text = encoded(value)
         if len(text) < LARGE_PAYLOAD:
             return msgspec.Raw(text)

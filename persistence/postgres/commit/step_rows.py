@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from persistence.errors import PersistenceError
-from persistence.model import UNREAD, Event, Step, Wait
+from persistence.model import UNREAD, Event, Step
 from persistence.postgres.commit import columns
 from persistence.postgres.commit.encoding import in_utc
 from persistence.postgres.commit.sharing import Payloads
@@ -24,25 +24,27 @@ def step_rows(org: str, execution_id: UUID, steps: Sequence[Step], payloads: Pay
 
 def _step_row(org: str, execution_id: UUID, step: Step, payloads: Payloads) -> bytes:
     shared: dict[str, Any] = {}
-    if step.input is UNREAD:
+    given, output, assigned, wait = step.input, step.output, step.assigned, step.wait
+    if given is UNREAD:
         shared["input"] = True
+        given = None
+    if wait is not None:
+        in_utc(wait.start_time)
+        in_utc(wait.wake_time)
     return columns.STEP.encode(
         step,
         org_id=org,
         execution_id=execution_id,
-        input=None if step.input is UNREAD else payloads.kept(step.input, "input", shared),
-        output=payloads.kept(step.output, "output", shared),
-        assigned=payloads.kept(step.assigned, "assigned", shared),
-        wait=_checked(step.wait),
+        input=None if given is None else payloads.kept(given, "input", shared),
+        output=None if output is None else payloads.kept(output, "output", shared),
+        assigned=None if assigned is None else payloads.kept(assigned, "assigned", shared),
+        # That of the first attempt is the one of the step.
+        attempt_time=None if step.attempt_time == step.start_time else in_utc(step.attempt_time),
+        wait=wait,
+        # As Postgres reads an array.
+        items=f"{{{','.join(map(str, step.items))}}}" if step.items else None,
         shared=shared or None,
     )
-
-
-def _checked(wait: Wait | None) -> Wait | None:
-    if wait is not None:
-        in_utc(wait.start_time)
-        in_utc(wait.wake_time)
-    return wait
 
 
 def history_rows(

@@ -8,7 +8,7 @@ from typing import Generic, TypeAlias, TypeVar
 from uuid import UUID
 
 from persistence.errors import PersistenceError
-from persistence.model import UNREAD, Event, ExecutionState, Step, StepKey, StepState
+from persistence.model import OPEN_STEP_STATES, UNREAD, Event, ExecutionState, Step, StepKey, StepState
 from persistence.people import check_tasks
 from persistence.postgres.commit import columns, parts
 from persistence.postgres.commit.encoding import document, in_utc
@@ -33,7 +33,7 @@ _NONE: Mapping[PayloadKey, bytes] = {}
 class _Item(Generic[_Answer]):
     """Something submitted, with the future of its caller."""
 
-    __slots__ = ("future", "history_rows", "known", "org", "parts", "payload_rows", "size", "step_rows")
+    __slots__ = ("future", "history_rows", "is_large", "known", "org", "parts", "payload_rows", "size", "step_rows")
 
     def __init__(self, org: str, future: Future[_Answer]) -> None:
         self.org = org
@@ -44,6 +44,8 @@ class _Item(Generic[_Answer]):
         self.known: Container[PayloadKey] = ()
         self.parts: parts.Parts = parts.NONE
         self.size = 0
+        # Whether to write it takes long enough for others to be written without it.
+        self.is_large = False
 
     def encode(
         self, org: str, execution_id: UUID, base_seq: int, steps: Sequence[Step], events: Sequence[Event]
@@ -57,15 +59,12 @@ class _Item(Generic[_Answer]):
                 key: columns.SHARED.encode(each, document=each.document) for key, each in payloads.items()
             }
 
-    @property
-    def is_large(self) -> bool:
-        """Whether to write it takes long enough for others to be written without it."""
-        return self.size >= LARGE
-
     def measure(self, *others: bytes) -> None:
         """Set `size`: about how many bytes its rows are, and these others, as far as they may be many."""
-        rows = (self.step_rows, self.history_rows, self.payload_rows.values(), *self.parts.values(), others)
-        self.size = sum(len(row) for each in rows for row in each)
+        self.size = sum(map(len, (*self.step_rows, *self.history_rows, *others)))
+        for rows in (self.payload_rows.values(), *self.parts.values()):
+            self.size += sum(map(len, rows))
+        self.is_large = self.size >= LARGE
 
     def resolve(self, outcome: Outcome) -> None:
         """Tell the caller, unless it has gone."""
@@ -101,7 +100,8 @@ class Creation(_Item[Created]):
         self.new = new
         self.execution = execution
         signals = document(columns.signals_document(new.signals)) if new.signals else None
-        self.row = columns.EXECUTION.encode(execution, result=document(new.result), signals=signals)
+        ending = document(columns.ending_document(execution.ending)) if execution.ending is not None else None
+        self.row = columns.EXECUTION.encode(execution, result=document(new.result), ending=ending, signals=signals)
         self.input_row = columns.INPUT.encode(new)
         self.parts = parts.of_creation(new) if new.tasks else parts.NONE
         self.measure(self.row, self.input_row)
@@ -147,7 +147,8 @@ class Submission(_Item[CommitResult]):
         self.encode(org, execution_id, transition.base_seq, transition.steps, transition.events)
         self.transition = transition
         self.failure = document(transition.failure)
-        self.ending = document(columns.ending_document(transition.ending))
+        ending = transition.ending
+        self.ending = None if ending is None else document(columns.ending_document(ending))
         self.result = document(transition.result) if transition.state.is_end else None
         self.signals = None if transition.signals is UNREAD else document(columns.signals_document(transition.signals))
         edited = transition.edited
@@ -271,7 +272,7 @@ class Group:
             return True
         if not all(self._may_follow(step) for step in transition.steps):
             return False  # the table refuses it, alone
-        if not self._tasks.isdisjoint(parts.task_ids(transition)):
+        if self._tasks and not self._tasks.isdisjoint(parts.task_ids(transition)):
             return False  # one statement does not see what another makes of a row
         self.items.append(item)
         self._take(item)
@@ -287,7 +288,8 @@ class Group:
     def _take(self, item: Submission) -> None:
         if item.payload_rows:
             self.payload_rows = {**self.payload_rows, **item.payload_rows}
-        self._tasks.update(parts.task_ids(item.transition))
+        if item.parts:
+            self._tasks.update(parts.task_ids(item.transition))
         for step, row in zip(item.transition.steps, item.step_rows, strict=True):
             self._steps[step.key] = step, row
 
@@ -327,8 +329,15 @@ def part_rows(creations: Iterable[Creation], groups: Iterable[Group]) -> dict[st
     return found
 
 
-def _says_its_wait(step: Step) -> bool:
-    return step.state is StepState.CANCELLED or (step.wait is not None) == (step.state is StepState.WAITING)
+def _is_consistent(step: Step) -> bool:
+    """Whether a step has an end and a wait where its state has."""
+    state = step.state
+    says_its_wait = state is StepState.CANCELLED or (step.wait is not None) == (state is StepState.WAITING)
+    return says_its_wait and (state not in OPEN_STEP_STATES) == (step.end_time is not None)
+
+
+def _changes_a_row(letter: Letter) -> bool:
+    return letter.message.binds or letter.message.id == letter.execution_id
 
 
 def _check(transition: Transition) -> None:
@@ -336,9 +345,11 @@ def _check(transition: Transition) -> None:
 
     And what no row can hold, before anything is written.
     """
-    check_tasks(transition.tasks, transition.task_changes)
+    if transition.tasks or transition.task_changes:
+        check_tasks(transition.tasks, transition.task_changes)
     for moment in (transition.start_time, transition.end_time, transition.deadline_time, transition.wake_time):
-        in_utc(moment)
+        if moment is not None:
+            in_utc(moment)
     counts, is_end = transition.counts, transition.state.is_end
     counted = (counts.completed, counts.failed, counts.skipped, counts.running, counts.cancelled)
     is_sound = (
@@ -349,9 +360,8 @@ def _check(transition: Transition) -> None:
         and transition.bytes >= 0
         and not (is_end and transition.ending is not None)
         and not (transition.state is ExecutionState.CANCELLING and transition.ending is None)
-        and not any(letter.message.binds or letter.message.id == letter.execution_id for letter in transition.letters)
-        and (not transition.letters or bool(transition.events))
-        and all(step.state.is_end == (step.end_time is not None) and _says_its_wait(step) for step in transition.steps)
+        and (not transition.letters or (bool(transition.events) and not any(map(_changes_a_row, transition.letters))))
+        and all(map(_is_consistent, transition.steps))
     )
     if not is_sound:
         raise PersistenceError("refused: a transition contradicts itself in end times, progress, counts or letters")
