@@ -29,6 +29,15 @@ RequestId = Annotated[
     typer.Option(help="Id of this request: what was asked with it before is not done twice.", show_default=False),
 ]
 
+IsDry = Annotated[bool, typer.Option("--dry-run", help="Send nothing outside: mocks stand for steps.")]
+
+Mocks = Annotated[
+    str,
+    typer.Option(help="File with the mocks of a dry run, YAML or JSON; - for standard input.", show_default=False),
+]
+
+SkipWaits = Annotated[bool, typer.Option("--skip-waits", help="Wait for no time in a dry run.")]
+
 # Without an exponent: 12e4567 and 1e5 are more often the beginning of a hash than a number.
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 _LITERALS = {"true": True, "false": False, "null": None}

@@ -42,6 +42,7 @@ def _whole(found: CompareExecutionsResponse) -> FittingTable:
     table = FittingTable("", "EXECUTION", "OTHER")
     rows = [
         ("Id", one.execution_id, other.execution_id),
+        ("Dry run", "yes" if one.dry_run else "", "yes" if other.dry_run else ""),
         ("Workflow", f"{one.workflow_name}@{one.revision}", f"{other.workflow_name}@{other.revision}"),
         ("State", state_name(one), state_name(other)),
         ("Failure", one.failure.code, other.failure.code),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.cli.arguments import SET_HELP, RequestId, breakpoints
+from service.cli.arguments import SET_HELP, IsDry, Mocks, RequestId, SkipWaits, breakpoints
 from service.cli.session import Session, command
 
 if TYPE_CHECKING:
@@ -90,6 +90,9 @@ async def debug(
         list[str] | None,
         _option("Hold it before this step, such as 'ship' or 'ship if params.amount > 100'. Repeatable.", "--break"),
     ] = None,
+    dry_run: IsDry = False,
+    mocks: Mocks = "",
+    skip_waits: SkipWaits = False,
 ) -> int:
     """Execute a workflow step by step: it is held before steps, shows what each is called with, and lets you change it.
 
@@ -99,13 +102,19 @@ async def debug(
     from service.cli.arguments import read_input
     from service.cli.debugging import debug as debugged
     from service.cli.debugging import start
+    from service.cli.dry_runs import read_dry_run
 
     if bool(workflow) == bool(execution):
         raise typer.BadParameter("give a workflow, or an execution by --execution")
+    if execution and dry_run:
+        raise typer.BadParameter("is for what is executed now; leave --execution out", param_hint="--dry-run")
+    if mocks == "-":
+        raise typer.BadParameter("must be a file: commands come from standard input", param_hint="--mocks")
+    dry = read_dry_run(mocks, is_dry=dry_run, skips_waits=skip_waits)
     points = breakpoints(breakpoint or ())
     if execution:
         return await debugged(session, await _found(session, execution), points, is_new=False)
-    execution_id = await start(session, workflow, read_input(input, set or (), ()), points)
+    execution_id = await start(session, workflow, read_input(input, set or (), ()), points, dry)
     return await debugged(session, execution_id, points, is_new=True)
 
 

@@ -13,6 +13,7 @@ from rich.console import RenderableType
 from flowkeep import FlowkeepError
 from flowkeep.payload import from_struct
 from flowkeep.requests import execute_request
+from flowkeep.v1.dry_run_pb2 import DryRun
 from flowkeep.v1.event_pb2 import ExecutionEvent
 from flowkeep.v1.execution_pb2 import EXECUTION_VIEW_FULL, Breakpoint, Execution
 from service.cli.arguments import read_values
@@ -44,9 +45,14 @@ q                    end; what is held stays so"""
 _EVERY = "*"
 
 
-async def start(session: Session, workflow: str, given: dict[str, object] | None, points: dict[str, str]) -> str:
-    """Start an execution that is held before these steps, or before its first one, and return its id."""
-    request = execute_request(workflow, given, breakpoints=points or {_EVERY: ""})
+async def start(
+    session: Session, workflow: str, given: dict[str, object] | None, points: dict[str, str], dry_run: DryRun | None
+) -> str:
+    """Start an execution that is held before these steps, or before its first one, and return its id.
+
+    With `dry_run` it sends nothing outside.
+    """
+    request = execute_request(workflow, given, breakpoints=points or {_EVERY: ""}, dry_run=dry_run)
     with told_how_to_ask_again(session, request.request_id):
         started = await session.client.start(request)
     name_started(session, started)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.cli.arguments import SET_HELP, SET_STRING_HELP, RequestId
+from service.cli.arguments import SET_HELP, SET_STRING_HELP, IsDry, Mocks, RequestId, SkipWaits
 from service.cli.explaining import explain, queue
 from service.cli.retry import retry
 from service.cli.session import Session, command
@@ -65,9 +65,9 @@ async def execute(
     correlation_id: Annotated[str, _option("Id of what it belongs to, such as a CI run.")] = "",
     start_delay: Annotated[str | None, _option("Pause before the start, such as 30s or 2h.")] = None,
     timeout: Annotated[str | None, _option("How long it may take from its start, such as 10m.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Send nothing outside: mocks stand for steps.")] = False,
-    mocks: Annotated[str, _option("File with the mocks of a dry run, YAML or JSON; - for standard input.")] = "",
-    skip_waits: Annotated[bool, typer.Option("--skip-waits", help="Wait for no time in a dry run.")] = False,
+    dry_run: IsDry = False,
+    mocks: Mocks = "",
+    skip_waits: SkipWaits = False,
 ) -> int:
     """Start an execution and name it. Ends with 1 if it has failed; with --watch or --wait unless it completed."""
     from flowkeep.requests import execute_request
@@ -75,6 +75,8 @@ async def execute(
     from service.cli.arguments import check_span, parse_pairs, read_input
     from service.cli.dry_runs import read_dry_run
 
+    if input == mocks == "-":
+        raise typer.BadParameter("standard input can be read once")
     options: ExecuteOptions = {
         "revision": revision,
         "request_id": request_id,

@@ -8,21 +8,24 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, aclosing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from service.cli import settings, streams
-from service.cli.arguments import SET_HELP, SET_STRING_HELP, read_input
+from service.cli.arguments import SET_HELP, SET_STRING_HELP, IsDry, Mocks, SkipWaits, read_input
 from service.cli.connection import Connection, Format
 from service.cli.refusal import refuse
 from service.cli.serving import AsJson, Handlers
 from service.cli.session import Session, run_session, tell
 
 if TYPE_CHECKING:
+    from flowkeep.v1.dry_run_pb2 import DryRun
     from flowkeep.v1.event_pb2 import ExecutionFinished
     from flowkeep.v1.execution_pb2 import Execution
     from service.config import Config
+
+_Read = TypeVar("_Read")
 
 LONGEST_BLOCK = 3600.0
 """Seconds that a handler may hold up the event loop, in which the server and its client live."""
@@ -41,21 +44,27 @@ def run(
     ] = None,
     set: Annotated[list[str] | None, typer.Option(help=SET_HELP)] = None,
     set_string: Annotated[list[str] | None, typer.Option(help=SET_STRING_HELP)] = None,
+    dry_run: IsDry = False,
+    mocks: Mocks = "",
+    skip_waits: SkipWaits = False,
     handlers: Handlers = None,
     output: AsJson = None,
 ) -> None:
     """Execute a workflow in memory, with the same rules and handlers as the server. Nothing is kept."""
-    if file == input == "-":
+    from service.cli.dry_runs import read_dry_run
+
+    if (file, input, mocks).count("-") > 1:
         raise typer.BadParameter("standard input can be read once")
     shown = settings.output_of(context, output)
-    payload = _input(partial(read_input, input, set or (), set_string or ()), shown)
+    payload = _read(partial(read_input, input, set or (), set_string or ()), shown)
+    dry = _read(partial(read_dry_run, mocks, is_dry=dry_run, skips_waits=skip_waits), shown)
     streams.keep_output()
     with _own_socket() as listen:
         config = settings.load(listen=listen, handlers=handlers or None, log_level="error", log_format="text").private()
-        settings.run(_run(config, file, payload, shown))
+        settings.run(_run(config, file, payload, dry, shown))
 
 
-def _input(read: Callable[[], dict[str, Any] | None], output: Format) -> dict[str, Any] | None:
+def _read(read: Callable[[], _Read], output: Format) -> _Read:
     from flowkeep.errors import PayloadError
 
     try:
@@ -85,7 +94,9 @@ def _own_socket() -> Iterator[str]:
         yield socket_address(f"{way}/run.sock")
 
 
-async def _run(config: Config, file: str, payload: dict[str, Any] | None, output: Format) -> int | None:
+async def _run(
+    config: Config, file: str, payload: dict[str, Any] | None, dry_run: DryRun | None, output: Format
+) -> int | None:
     from persistence.memory import MemoryRepository
     from service import logs
     from service.app import running_server
@@ -94,10 +105,10 @@ async def _run(config: Config, file: str, payload: dict[str, Any] | None, output
     async with running_server(config, MemoryRepository(), alone=True) as server:
         # In one event loop with the handlers: it answers as soon as they let it.
         connection = Connection(target=server.target, output=output, timeout=LONGEST_BLOCK)
-        return await run_session(partial(_execute, file=file, payload=payload), connection, {})
+        return await run_session(partial(_execute, file=file, payload=payload, dry_run=dry_run), connection, {})
 
 
-async def _execute(session: Session, file: str, payload: dict[str, Any] | None) -> int:
+async def _execute(session: Session, file: str, payload: dict[str, Any] | None, dry_run: DryRun | None) -> int:
     from service.cli.definitions import apply_files
     from service.cli.following import code, show_outcome
     from service.cli.reading import TextError
@@ -107,7 +118,7 @@ async def _execute(session: Session, file: str, payload: dict[str, Any] | None) 
     show_warnings(cautions)
     if len(applied) != 1:
         raise TextError(f"{file} must hold one definition, not {len(applied)}")
-    finished = await execute_and_show(session, applied[0].workflow.name, payload)
+    finished = await execute_and_show(session, applied[0].workflow.name, payload, dry_run)
     if finished is not None and finished.HasField("failure"):
         (execution,) = (await session.client.list_page(page_size=1)).executions
         _show_failure(session, await session.client.get_execution(execution.execution_id))
@@ -133,12 +144,14 @@ def _show_failure(session: Session, execution: Execution) -> None:
     show(*([head] if is_screen(open_console()) else []), *more)
 
 
-async def execute_and_show(session: Session, workflow: str, payload: dict[str, Any] | None) -> ExecutionFinished | None:
-    """Execute a workflow and show its progress live to the end; return how it finished."""
+async def execute_and_show(
+    session: Session, workflow: str, payload: dict[str, Any] | None, dry_run: DryRun | None = None
+) -> ExecutionFinished | None:
+    """Execute a workflow, perhaps as a dry run, and show its progress live to the end; return how it finished."""
     from service.cli.progress import news, show_progress
     from service.cli.progress_state import Progress
 
-    started = await session.client.execute(workflow, payload)
+    started = await session.client.execute(workflow, payload, dry_run=dry_run)
     definition = (await session.client.get_workflow(workflow)).definition
     progress = Progress(definition, execution_id=started.execution_id)
     async with aclosing(news(session.client.watch_responses(started.execution_id))) as happenings:

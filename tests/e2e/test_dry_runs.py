@@ -15,7 +15,7 @@ from flowkeep.v1.execution_pb2 import Execution
 from tests.e2e.commands import at, refused, shown
 from tests.e2e.effects import EffectServer
 from tests.e2e.history import ended
-from tests.e2e.process import ServerProcess
+from tests.e2e.process import ServerProcess, flowkeep
 from tests.e2e.test_crash import TEN, ten_calls
 
 EXAMPLES = Path(__file__).parents[2] / "clients" / "examples"
@@ -62,6 +62,46 @@ async def test_the_example_is_tried_in_the_terminal(target: str) -> None:
     assert "(dry run)" in await shown(target, "list", "--workflow", "invoice")
 
 
+async def test_it_is_tried_in_memory(tmp_path: Path) -> None:
+    settings = {"TMPDIR": str(tmp_path)}
+    command = ("run", str(EXAMPLES / "invoice.yaml"), "--set", "number=A-17", "--set", "amount=250")
+    dry = ("--dry-run", "--mocks", str(EXAMPLES / "invoice_mocks.yaml"))
+    failed = await flowkeep(*command, *dry, settings=settings)
+    assert (failed.code, "EMAIL_REJECTED" in failed.out) == (1, True), failed
+    given = '{"handlers": {"send_notification": {"output": 1}}, "default_mock": {"output": {"outcome": "rejected"}}}'
+    done = await flowkeep(*command, "--dry-run", "--mocks", "-", "--skip-waits", settings=settings, given=given)
+    assert (done.code, "COMPLETED" in done.out) == (0, True), done
+    for wrong, said in (
+        ((*command, "--mocks", "x.yaml"), "--dry-run"),
+        ((*command, "--dry-run", "--mocks", "-", "--input", "-"), "can be read once"),
+        ((*command, "--dry-run"), 'dry_run.mocks["approve"]'),
+    ):
+        refusal = await flowkeep(*wrong, settings=settings, given=given)
+        assert (refusal.code, said in refusal.err) == (2, True), refusal
+
+
+async def test_it_is_debugged_and_compared_with_a_real_execution(target: str) -> None:
+    dry = ("--dry-run", "--mocks", str(EXAMPLES / "invoice_mocks.yaml"))
+    await at(target, "apply", str(EXAMPLES / "invoice.yaml"))
+    debugging = ("debug", "invoice", "--set", "number=A-17", "--set", "amount=250", "--break", "charge", *dry)
+    text = await shown(target, *debugging, given="c\n", code=1)
+    for said in ("before step charge", "EMAIL_REJECTED", "Dry run"):
+        assert said in text, text
+    for wrong, because in (
+        (("greeting", "--mocks", "-", "--dry-run"), "must be a file"),
+        (("--execution", "0", *dry), "leave"),
+    ):
+        assert because in await refused(target, "debug", *wrong, code=2)
+
+    command = ("execute", "greeting", "--set", "name=Flo", "--wait")
+    real, tried = [(await at(target, *command, *more)).json["execution_id"] for more in ((), ("--dry-run",))]
+    found = (await at(target, "compare", real, tried)).json
+    assert (found["execution"]["dry_run"], found["other_execution"]["dry_run"]) == (False, True)
+    text = await shown(target, "compare", real, tried)
+    assert [line.split() for line in text.splitlines() if line.startswith("Dry run")] == [["Dry", "run", "yes"]]
+    assert "They are alike" in text
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -85,4 +125,5 @@ async def test_mocks_are_not_given_to_what_is_no_dry_run(target: str) -> None:
     command = ("execute", "greeting", "--set", "name=Flo")
     assert "--dry-run" in await refused(target, *command, "--mocks", "x.yaml", code=2)
     assert "--dry-run" in await refused(target, *command, "--skip-waits", code=2)
+    assert "read once" in await refused(target, *command, "--dry-run", "--mocks", "-", "--input", "-", code=2)
     assert (await at(target, *command, "--dry-run", "--wait")).json["dry_run"]
