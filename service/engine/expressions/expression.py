@@ -78,7 +78,7 @@ class Expression:
         if large or self._is_costly:
             in_pieces = allowance.spend(self._tree, variables, large, self._program.can_build_in_pieces)
         try:
-            value = self._program.run(as_doubles(seen), in_pieces=in_pieces)
+            value = self._program.run(as_doubles(seen) if large else seen, in_pieces=in_pieces)
         except ExpressionError as error:
             raise ExpressionError(self._explain(str(error), variables)) from None
         return self._accept(value)
@@ -199,14 +199,24 @@ def _wanted(paths: Iterable[tuple[tree.Key, ...]]) -> _Wanted:
     return wanted
 
 
-def _pick(value: Any, wanted: _Wanted | None, large: list[Any]) -> Any:
-    if wanted is not None and isinstance(value, Mapping):
-        return {key: _pick(value[key], below, large) for key, below in wanted.items() if key in value}
-    if len(value) > _SMALL_TEXT if isinstance(value, str) else type(value) not in _SCALARS:
-        if value is UNREAD:
-            raise RuntimeError("an expression reads what was not loaded")  # a mistake of ours, and none of its author
-        large.append(value)
-    return value
+def _pick(values: Mapping[Any, Any], wanted: _Wanted, large: list[Any]) -> dict[Any, Any]:
+    """Return what is wanted of a mapping as the library takes it, but for what is added to the `large`."""
+    picked: dict[Any, Any] = {}
+    for key, below in wanted.items():
+        if key not in values:
+            continue
+        value = values[key]
+        kind = type(value)
+        if below is not None and (kind is dict or isinstance(value, Mapping)):
+            value = _pick(value, below, large)
+        elif kind is int:
+            value = float(value)
+        elif len(value) > _SMALL_TEXT if isinstance(value, str) else kind not in _SCALARS:
+            if value is UNREAD:
+                raise RuntimeError("an expression reads what was not loaded")  # a mistake of ours, not of its author
+            large.append(value)
+        picked[key] = value
+    return picked
 
 
 def _written(keys: tuple[tree.Key, ...]) -> str:
