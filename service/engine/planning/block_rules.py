@@ -63,7 +63,7 @@ class BlockRules(BreakpointRules):
         if (edit := edit_of(self.draft.state.edit, fresh)) is not None and edit.is_skipped:
             self.complete(fresh, edit.value)
             return
-        if self._all_skipped(scope, spec):
+        if spec.depends_on and self._all_skipped(scope, spec):
             self.skip(fresh, "every step it depends on was skipped")
             return
         try:
@@ -88,7 +88,7 @@ class BlockRules(BreakpointRules):
 
     def _all_skipped(self, scope: str, spec: StepSpec) -> bool:
         """Whether the step only depends on skipped ones. The mere order of a sequence is no dependency."""
-        if block_of(self.definition, scope).ordering is not Ordering.GRAPH or not spec.depends_on:
+        if block_of(self.definition, scope).ordering is not Ordering.GRAPH:
             return False
         steps = self.draft.steps
         states = (steps[paths.join(scope, before)].state for before in spec.depends_on)

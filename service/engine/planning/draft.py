@@ -43,6 +43,12 @@ _MOST_BYTES = 2**62
 class Draft(Course):
     """Takes changes to a state one by one, counts along, and gives the state and events after them."""
 
+    offered: tuple[Signal, ...] = ()
+    """Kept signals that the step takes whose end is recorded next."""
+    gives_up = False
+    """Whether a step is done with waiting for signals because its time is over."""
+    _untold: Usage | None = None
+
     def __init__(self, definition: Definition, state: State, time: datetime) -> None:
         super().__init__(definition, state, time)
         self.counts = state.counts
@@ -55,11 +61,6 @@ class Draft(Course):
         self.task_changes: dict[UUID, TaskChange] = {}
         """What becomes of tasks that were made before."""
         self.signals = state.signals
-        self.offered: tuple[Signal, ...] = ()
-        """Kept signals that the step takes whose end is recorded next."""
-        self.gives_up = False
-        """Whether a step is done with waiting for signals because its time is over."""
-        self._untold: Usage | None = None
         self._bodies: list[tuple[EventBody, int, StepCounts]] = []
 
     @property

@@ -228,7 +228,7 @@ class OneStep(BlockRules):
     def _all_skipped(self, scope: str, spec: StepSpec) -> bool:
         """Whether all that it depends on is known to be skipped. What is not known is taken to have run."""
         known = [self.draft.steps.get(paths.join(scope, before)) for before in spec.depends_on]
-        return bool(known) and all(step is not None and step.state is StepState.SKIPPED for step in known)
+        return all(step is not None and step.state is StepState.SKIPPED for step in known)
 
     def following(self, path: str) -> Iterator[Next]:
         """Yield the steps that are looked at after this one has ended: of a sequence up to the first that runs."""
