@@ -16,7 +16,7 @@ from persistence import failpoints
 from persistence.model import Execution, Step, StepKey, StepState, WaitKind
 from persistence.transition import CommitResult
 from service.engine import paths
-from service.engine.definition import Call, Definition
+from service.engine.definition import Action, Call, Definition
 from service.engine.failure import storable
 from service.engine.handlers.attempt import CURRENT, Attempt
 from service.engine.handlers.copies import Copies
@@ -190,7 +190,8 @@ class Attempts:
     async def _attempt(
         self, effect: StartAttempt, attempt: Attempt, start: asyncio.Future[CommitResult] | None
     ) -> None:
-        revealing = self._revealing(effect)
+        step = self._run.definition.places[paths.place(effect.path)]
+        revealing = self._revealing(step.action)
 
         async def begin(handler: Handler) -> StepContext:
             await self._context.ownership.permission(lambda: self._run.is_withheld)
@@ -201,7 +202,7 @@ class Attempts:
             outcome = await resume_attempt(partial(rejoin, self._context.workers), effect, attempt, begin, revealing)
         else:
             place = self._places.pop((effect.path, effect.iteration), None)
-            wishes = self._run.definition.places[paths.place(effect.path)].wishes(self._run.execution.id)
+            wishes = step.wishes(self._run.execution.id)
             outcome = await run_attempt(self._context.registry, effect, attempt, begin, place, revealing, wishes)
         await failpoints.reach("step.after_call_before_enqueue")
         if isinstance(outcome, NoHandler):
@@ -220,9 +221,8 @@ class Attempts:
             if self._context.registry.has(attempt.org, name):  # it came while this was noted
                 self._run.apply(happenings.HandlersCame(self._context.now(), frozenset((name,))))
 
-    def _revealing(self, effect: StartAttempt) -> Revealing | None:
+    def _revealing(self, action: Action) -> Revealing | None:
         """Return what has the secrets of an attempt, None when none belong into its params."""
-        action = self._run.definition.places[paths.place(effect.path)].action
         if not isinstance(action, Call) or not action.params.secrets:
             return None
         return Revealing(self._context.secrets, self._run.execution.org, action.params)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -96,7 +95,7 @@ async def run_attempt(
 
     What has an answer needs no handler, and calls none; but one that is here says what is wrong with the params.
     """
-    with place or nullcontext():
+    try:
         handler = registry.get(effect.handler, attempt.org, wishes)
         if handler is not None and (problems := handler.validate(effect.params, revealing.paths if revealing else ())):
             path, message = problems[0]
@@ -109,6 +108,9 @@ async def run_attempt(
             return Failed(not_mocked(effect.handler))
         if place is not None or not (handler.is_remote or handler.is_threaded):
             return await _run(handler, effect, attempt, begin, place, revealing, wishes)
+    finally:
+        if place is not None:
+            place.close()
     place = handler.queue_up(wishes) if handler.queue_up is not None else handler.slots().queue_up()
     try:
         is_granted = await place.granted(MOMENT)

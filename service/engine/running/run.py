@@ -70,6 +70,7 @@ class Run:
         self.context = context
         self._supervisor = supervisor
         self.execution = execution
+        self.id = execution.id
         self.incarnation = context.ownership.incarnation
         """Under which it was begun, and stays: what it writes after the process has another one is refused."""
         self.definition = definition
@@ -85,8 +86,7 @@ class Run:
         self._is_closing = False
         self._awaits_mail = False  # what an end was refused for is on its way here, so the execution is kept
         self._in_flight = 0
-        self._quiet = asyncio.Event()
-        self._quiet.set()
+        self._quiet: asyncio.Event | None = None  # while somebody waits until no transition is on its way
         self.share = context.turns.share(execution)
         # What happened and has not been applied, because the loop has had enough of this turn.
         self._backlog: deque[Happening] = deque()
@@ -96,11 +96,6 @@ class Run:
         self._deaths = Deaths(execution.deaths, state)
         self._attempts = Attempts(self, context)
         self._timer = Timer(context.now, self._fire)
-
-    @property
-    def id(self) -> UUID:
-        """Id of the execution."""
-        return self.execution.id
 
     @property
     def is_closing(self) -> bool:
@@ -119,7 +114,9 @@ class Run:
 
     async def settled(self) -> None:
         """Return when all transitions that were handed over so far have their result."""
-        await self._quiet.wait()
+        if self._in_flight:
+            self._quiet = self._quiet or asyncio.Event()
+            await self._quiet.wait()
 
     def apply(self, happening: Happening) -> None:
         """Let something happen to the execution, now or in one of the next turns of the loop."""
@@ -230,7 +227,6 @@ class Run:
         self._attempts.look_after_queue(plan.steps)
         self._is_closing = self._is_closing or transition.release or plan.state.state.is_end
         self._in_flight += 1
-        self._quiet.clear()
         if plan.effects:
             failpoints.hit("step.before_started_commit")
         future = self.context.journal.submit(transition)
@@ -306,8 +302,9 @@ class Run:
         future: asyncio.Future[CommitResult],
     ) -> None:
         self._in_flight -= 1
-        if self._in_flight == 0:
+        if self._in_flight == 0 and self._quiet is not None:
             self._quiet.set()
+            self._quiet = None
         if future.cancelled():
             return
         error = future.exception()
