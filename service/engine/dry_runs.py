@@ -55,13 +55,11 @@ def _normal(mock: Mock, field: str) -> Work[Mock]:
     return replace(mock, output=output, failure=replace(mock.failure, details=details))
 
 
-def checking(definition: Definition, org: str, registry: Registry, asked: DryRun | None) -> Work[DryRun | None]:
-    """Return how an execution runs of which this was asked. None, where it is to be no dry run, stays so.
+def checking(definition: Definition, org: str, registry: Registry, asked: DryRun) -> Work[DryRun]:
+    """Return how an execution runs of which this was asked.
 
     Raises ValidationError with all mocks that are of no step, and all steps that have none and may send something.
     """
-    if asked is None:
-        return None
     wrong = [*_wrong_paths(definition, asked.mocks), *_wrong_handlers(definition, asked.handlers)]
     yield _LOOK * (1 + len(asked.mocks) + len(asked.handlers))
     places = yield from _finding_defaulted(definition, org, registry, asked)

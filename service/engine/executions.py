@@ -160,7 +160,10 @@ class Executions:
     async def _checked(self, scope: Scope, definition: Definition, request: StartRequest) -> DryRun | None:
         """Return how the execution runs if it is to send nothing. Raises ValidationError for what does not fit."""
         check_input(definition, request.input)
-        await in_slices(check_points(definition, request.breakpoints))
+        if request.breakpoints:
+            await in_slices(check_points(definition, request.breakpoints))
+        if request.dry_run is None:
+            return None
         return await in_slices(checking(definition, scope.org, self.creations.registry, request.dry_run))
 
     async def _create_from_memory(self, scope: Scope, owner: str, request: StartRequest) -> Created | None:
