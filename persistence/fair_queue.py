@@ -40,20 +40,22 @@ class FairQueue(Generic[Item]):
         self._queues.move_to_end(org, last=False)
         self._size += 1
 
-    def next(self, passes: Callable[[Item], bool] = lambda _: False) -> Item:
+    def next(self, passes: Callable[[Item], bool] | None = None) -> Item:
         """Take the item whose turn it is, of those that are not passed; they keep their turns, and what is behind them.
 
         Raises StopIteration when there is none.
         """
-        org = next(org for org, queue in self._queues.items() if not passes(queue[0]))
-        queue = self._queues[org]
-        item = queue.popleft()
-        if not queue:
-            del self._queues[org]
-        elif len(self._queues) > 1:
-            self._queues.move_to_end(org)
-        self._size -= 1
-        return item
+        for org, queue in self._queues.items():
+            if passes is not None and passes(queue[0]):
+                continue
+            item = queue.popleft()
+            if not queue:
+                del self._queues[org]
+            elif len(self._queues) > 1:
+                self._queues.move_to_end(org)
+            self._size -= 1
+            return item
+        raise StopIteration
 
     def take_out(self, is_chosen: Callable[[Item], bool]) -> list[Item]:
         """Take out the chosen items, wherever they stand, and return them."""

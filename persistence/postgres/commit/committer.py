@@ -246,7 +246,7 @@ class Committer:
                 item.resolve(item.error)
                 self._fence({transition.execution_id: transition.epoch})
         units.extend(groups.values())
-        self._was_large = any(item.is_large for item in taken)
+        self._was_large = any([item.is_large for item in taken])
         return units
 
     def _next(self, room: Room) -> Queued | None:

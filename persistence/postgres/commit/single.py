@@ -70,8 +70,8 @@ def _of_transitions(creations: Sequence[Creation], groups: Sequence[Group]) -> d
     return {
         "steps": joined(steps),
         "step_count": len(steps),
-        "history": joined(row for item in items for row in item.history_rows),
-        "changes": joined(group.row for group in groups),
+        "history": joined([row for item in items for row in item.history_rows]),
+        "changes": joined([group.row for group in groups]),
         "change_count": len(groups),
     }
 
@@ -87,9 +87,9 @@ def _of_creations(creations: Sequence[Creation]) -> dict[str, Any]:
         "workflow_orgs": [org for org, _, _ in workflows],
         "workflow_ids": [workflow_id for _, workflow_id, _ in workflows],
         "workflow_revisions": [revision for _, _, revision in workflows],
-        "requests": joined(columns.REQUEST.encode(creation.new) for creation in asked),
+        "requests": joined([columns.REQUEST.encode(creation.new) for creation in asked]),
         "request_count": len(asked),
-        "executions": joined(creation.row for creation in creations),
+        "executions": joined([creation.row for creation in creations]),
         "execution_count": len(creations),
-        "inputs": joined(creation.input_row for creation in creations),
+        "inputs": joined([creation.input_row for creation in creations]),
     }
