@@ -107,13 +107,13 @@ class StepRules(Rules, ABC):
         )
         worker, is_mocked = self.draft.state.worker, answer is not None
         self.draft.record(
-            events.StepStarted(step.path, step.handler, attempt, worker, params, step.iteration, is_mocked)
+            events.StepStarted(step.path, spec.handler, attempt, worker, params, step.iteration, is_mocked)
         )
         self.effects.append(
             StartAttempt(
                 step.path,
                 attempt,
-                step.handler,
+                spec.handler,
                 params,
                 self.time_left(spec, step),
                 shown(spec, variables),
