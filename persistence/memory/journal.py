@@ -20,6 +20,7 @@ from persistence.errors import (
 )
 from persistence.journal import End, MessageKey
 from persistence.memory import invariants, people
+from persistence.memory.claims import deaths, in_turn, waits_since
 from persistence.memory.json import copied, text
 from persistence.memory.tables import (
     ExecutionRow,
@@ -33,6 +34,7 @@ from persistence.memory.tables import (
     fresh_step,
     in_scope,
 )
+from persistence.memory.transitions import after, is_fenced
 from persistence.model import (
     SUSPECT_DEATHS,
     UNREAD,
@@ -88,16 +90,16 @@ class MemoryJournal:
             if self._is_claimable(row.execution, now)
             or (row.execution.incarnation is None and not row.awaits.isdisjoint(handlers))
         ]
-        claimable.sort(key=lambda row: (_waits_since(row.execution), row.execution.id))
+        claimable.sort(key=lambda row: (waits_since(row.execution), row.execution.id))
         due = [
             row
             for row in claimable
-            if _deaths(row.execution) < SUSPECT_DEATHS
+            if deaths(row.execution) < SUSPECT_DEATHS
             and not (row.execution.incarnation is None and row.execution.org in without)
         ]
-        suspect = [row for row in claimable if _deaths(row.execution) >= SUSPECT_DEATHS]
+        suspect = [row for row in claimable if deaths(row.execution) >= SUSPECT_DEATHS]
         suspect.sort(key=lambda row: (row.execution.deaths, row.execution.id))
-        return [self._taken(row, incarnation) for row in (*_in_turn(due)[:limit], *suspect[:suspects])]
+        return [self._taken(row, incarnation) for row in (*in_turn(due)[:limit], *suspect[:suspects])]
 
     async def claim_one(self, incarnation: UUID, org: str, execution_id: UUID) -> ExecutionDetail | None:
         """See Journal."""
@@ -248,36 +250,36 @@ class MemoryJournal:
 
     def _submit(self, transition: Transition) -> CommitResult:
         row = self._tables.executions.get(transition.execution_id)
-        if row is None or _is_fenced(row.execution, transition):
+        if row is None or is_fenced(row.execution, transition):
             return CommitResult.FENCED
         invariants.check_steps(row.steps, transition.steps)
-        after = _after(row.execution, transition, self._tables.now())
-        invariants.check_execution(after)
+        changed = after(row.execution, transition, self._tables.now())
+        invariants.check_execution(changed)
         result, steps = copied(transition.result), _kept(transition.steps)
         signals = UNREAD if transition.signals is UNREAD else tuple(map(fresh_signal, transition.signals))
         edited = UNREAD if transition.edited is UNREAD else fresh_edited(transition.edited)
-        people.keep(self._tables, after.org, after.id, transition.tasks, transition.task_changes)
-        row.execution = after
-        row.awaits = frozenset(transition.awaits if after.wake_time is not None else ())
+        people.keep(self._tables, changed.org, changed.id, transition.tasks, transition.task_changes)
+        row.execution = changed
+        row.awaits = frozenset(transition.awaits if changed.wake_time is not None else ())
         if signals is not UNREAD:
             row.signals = signals
         if edited is not UNREAD:
             row.edited = edited
-        row.result = result if after.state.is_end else None
+        row.result = result if changed.state.is_end else None
         for step in steps.values():
             row.put(step)
         row.events.extend(transition.events)
         for message_id in transition.consumed:
-            self._tables.messages.get((after.org, after.id), {}).pop(message_id, None)
+            self._tables.messages.get((changed.org, changed.id), {}).pop(message_id, None)
         for letter in transition.letters:
-            self._tables.send(after.org, letter.execution_id, fresh_message(letter.message))
+            self._tables.send(changed.org, letter.execution_id, fresh_message(letter.message))
         return CommitResult.COMMITTED
 
     def _taken(self, row: ExecutionRow, incarnation: UUID) -> ExecutionDetail:
         before = row.execution
         row.awaits = frozenset()
         row.execution = replace(
-            before, incarnation=incarnation, epoch=before.epoch + 1, wake_time=None, deaths=_deaths(before)
+            before, incarnation=incarnation, epoch=before.epoch + 1, wake_time=None, deaths=deaths(before)
         )
         return self._driven(row)
 
@@ -344,67 +346,3 @@ def _new_row(new: NewExecution) -> ExecutionRow:
 
 def _kept(steps: Sequence[Step]) -> dict[StepKey, Step]:
     return {step.key: fresh_step(step) for step in steps}
-
-
-def _is_fenced(row: Execution, transition: Transition) -> bool:
-    is_ours = (row.org, row.incarnation, row.epoch, row.last_seq) == (
-        transition.org,
-        transition.incarnation,
-        transition.epoch,
-        transition.base_seq,
-    )
-    return not is_ours or (transition.is_bound and row.mail > transition.mail_seen)
-
-
-def _after(row: Execution, transition: Transition, now: datetime) -> Execution:
-    is_released = transition.release or transition.state.is_end
-    return replace(
-        row,
-        state=transition.state,
-        counts=transition.counts,
-        progress=transition.progress,
-        last_seq=transition.last_seq,
-        start_time=transition.start_time,
-        end_time=transition.end_time,
-        held_back=row.held_back and transition.start_time is None,
-        deadline_time=transition.deadline_time,
-        failure=copied(transition.failure),
-        ending=fresh_ending(transition.ending),
-        pause=transition.pause,
-        breakpoints=transition.breakpoints,
-        incarnation=None if is_released else row.incarnation,
-        deaths=0 if transition.survived else row.deaths,
-        bytes=transition.bytes,
-        usage=transition.usage,
-        wake_time=_wake_time(row, transition, now),
-    )
-
-
-def _wake_time(row: Execution, transition: Transition, now: datetime) -> datetime | None:
-    if transition.state.is_end or not transition.release:
-        return None
-    # What the owner gave up without having seen must not wait for the timer.
-    has_unseen = row.mail > transition.mail_seen
-    return now if has_unseen or transition.wake_time is None else transition.wake_time
-
-
-def _waits_since(execution: Execution) -> datetime:
-    return execution.wake_time or execution.create_time
-
-
-def _in_turn(rows: Iterable[ExecutionRow]) -> list[ExecutionRow]:
-    """Return the rows by priority, of each the first of every org, then the second; what a death left comes first."""
-    turns: Counter[tuple[int, str]] = Counter()
-    placed = []
-    for place, row in enumerate(rows):
-        execution = row.execution
-        if execution.incarnation is None:
-            turns[execution.priority, execution.org] += 1
-        turn = turns[execution.priority, execution.org] if execution.incarnation is None else 0
-        placed.append((-execution.priority, turn, place, row))
-    return [row for *_, row in sorted(placed, key=lambda each: each[:3])]
-
-
-def _deaths(execution: Execution) -> int:
-    """Return the deaths that the execution comes to when it is taken now."""
-    return execution.deaths + (execution.incarnation is not None)

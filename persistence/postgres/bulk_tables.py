@@ -21,13 +21,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from persistence.bulks import LONGEST_REASON, BulkAction, BulkOutcome, BulkState
+from persistence.postgres.listed import listed
 
 _TIME = DateTime(timezone=True)
 _ORG = String(256)
-
-
-def _names(values: object) -> str:
-    return ", ".join(f"'{value}'" for value in sorted(values))  # type: ignore[call-overload]
 
 
 def add_bulk_tables(metadata: MetaData) -> None:
@@ -61,8 +58,8 @@ def add_bulk_tables(metadata: MetaData) -> None:
         Column("asked", JSONB, nullable=False, comment="The filter as the caller gave it, an object."),
         Column("under_way", ARRAY(Uuid), comment="Executions that it retries now; NULL where there are none."),
         PrimaryKeyConstraint("org_id", "id", name="bulks_pkey"),
-        CheckConstraint(f"state IN ({_names(BulkState)})", name="bulks_state"),
-        CheckConstraint(f"action IN ({_names(BulkAction)})", name="bulks_action"),
+        CheckConstraint(f"state IN ({listed(BulkState)})", name="bulks_state"),
+        CheckConstraint(f"action IN ({listed(BulkAction)})", name="bulks_action"),
         CheckConstraint("(state = 'RUNNING') = (end_time IS NULL)", name="bulks_end"),
         CheckConstraint("least(most, rate, matched, done, refused, not_found, epoch) >= 0", name="bulks_numbers"),
         Index("bulks_running", "create_time", postgresql_where=text("end_time IS NULL")),
@@ -80,6 +77,6 @@ def add_bulk_tables(metadata: MetaData) -> None:
         Column("outcome", String(16), nullable=False, comment="DONE, REFUSED, NOT_FOUND."),
         Column("reason", Text, nullable=False, comment="Why it was refused, or empty."),
         PrimaryKeyConstraint("org_id", "bulk_id", "number", name="bulk_results_pkey"),
-        CheckConstraint(f"outcome IN ({_names(BulkOutcome)})", name="bulk_results_outcome"),
+        CheckConstraint(f"outcome IN ({listed(BulkOutcome)})", name="bulk_results_outcome"),
         comment="What came of each execution in an operation in bulk.",
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
@@ -20,6 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
+from persistence.postgres.listed import listed
 from persistence.user_notifications import LONGEST_LINK, LONGEST_TEXT, LONGEST_TITLE, RecipientKind, Severity
 
 _TIME = DateTime(timezone=True)
@@ -54,7 +53,7 @@ def add_notification_tables(metadata: MetaData) -> None:
         PrimaryKeyConstraint("org_id", "seq", name="notifications_pkey"),
         Index("notifications_token", "org_id", "token", unique=True),
         Index("notifications_age", "create_time"),
-        CheckConstraint(f"severity IN ({_names(Severity)})", name="notifications_severity"),
+        CheckConstraint(f"severity IN ({listed(Severity)})", name="notifications_severity"),
         comment="What steps tell people, kept for 30 days: to whom is in notification_recipients.",
     )
     Table(
@@ -73,7 +72,7 @@ def add_notification_tables(metadata: MetaData) -> None:
             ondelete="CASCADE",
         ),
         Index("notification_recipients_seq", "org_id", "seq"),
-        CheckConstraint(f"kind IN ({_names(RecipientKind)})", name="notification_recipients_kind"),
+        CheckConstraint(f"kind IN ({listed(RecipientKind)})", name="notification_recipients_kind"),
         comment="Whom notifications are for, the newest 1,000 of each.",
     )
     Table(
@@ -92,7 +91,3 @@ def add_notification_tables(metadata: MetaData) -> None:
         ),
         comment="Which notifications were read, and by whom.",
     )
-
-
-def _names(values: Iterable[str]) -> str:
-    return ", ".join(f"'{value}'" for value in sorted(values))

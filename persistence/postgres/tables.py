@@ -31,13 +31,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
-from persistence.model import FINAL_STATES, OPEN_STEP_STATES, ExecutionState, MessageKind, Outcome, StepState
+from persistence.model import FINAL_STATES, OPEN_STEP_STATES, ExecutionState, MessageKind, StepState
 from persistence.postgres.bulk_tables import add_bulk_tables
+from persistence.postgres.listed import listed
 from persistence.postgres.notification_tables import add_notification_tables
 from persistence.postgres.process_tables import add_process_tables
+from persistence.postgres.request_tables import add_request_tables
 from persistence.postgres.task_tables import add_task_tables
 from persistence.postgres.worker_tables import add_worker_tables
-from persistence.requests import Method
 
 metadata = MetaData()
 PARTITIONED = ("executions", "execution_inputs", "steps", "transitions", "shared_payloads", "messages")
@@ -50,10 +51,6 @@ CORRELATION_HASH = "hashtextextended(correlation_id, hashtextextended(org_id, 0)
 OWNER_HASH = "hashtextextended(owner, hashtextextended(org_id, 0))"
 SOURCE = "(lineage->>'source')"
 """Id of the execution that one was made from, as an index has it."""
-
-
-def _names(states: object) -> str:
-    return ", ".join(f"'{state}'" for state in sorted(states))  # type: ignore[call-overload]
 
 
 workflows = Table(
@@ -182,8 +179,8 @@ executions = Table(
     ),
     CheckConstraint("deaths >= 0", name="executions_deaths"),
     CheckConstraint("bytes >= 0", name="executions_bytes"),
-    CheckConstraint(f"state IN ({_names(ExecutionState)})", name="executions_state"),
-    CheckConstraint(f"(state IN ({_names(FINAL_STATES)})) = (end_time IS NOT NULL)", name="executions_end"),
+    CheckConstraint(f"state IN ({listed(ExecutionState)})", name="executions_state"),
+    CheckConstraint(f"(state IN ({listed(FINAL_STATES)})) = (end_time IS NOT NULL)", name="executions_end"),
     CheckConstraint(
         "CASE WHEN end_time IS NOT NULL THEN incarnation IS NULL AND wake_time IS NULL"
         " ELSE (incarnation IS NULL) = (wake_time IS NOT NULL) END",
@@ -299,8 +296,8 @@ steps = Table(
     PrimaryKeyConstraint("execution_id", "path", "iteration", name="steps_pkey"),
     # Those of the root are as few as their definition has, and are found by their paths.
     Index("steps_of_items", "execution_id", "position", "items", postgresql_where=text("items IS NOT NULL")),
-    CheckConstraint(f"state IN ({_names(StepState)})", name="steps_state"),
-    CheckConstraint(f"(state IN ({_names(OPEN_STEP_STATES)})) = (end_time IS NULL)", name="steps_end"),
+    CheckConstraint(f"state IN ({listed(StepState)})", name="steps_state"),
+    CheckConstraint(f"(state IN ({listed(OPEN_STEP_STATES)})) = (end_time IS NULL)", name="steps_end"),
     CheckConstraint(
         "CASE state WHEN 'WAITING' THEN wait IS NOT NULL WHEN 'CANCELLED' THEN true ELSE wait IS NULL END",
         name="steps_wait",
@@ -364,34 +361,9 @@ messages = Table(
     Column("sender", String(256), nullable=False, comment="Subject or execution that sent it."),
     Column("body", JSONB, nullable=False, comment="What belongs to it, an object; of CANCEL the reason."),
     PrimaryKeyConstraint("execution_id", "id", name="messages_pkey"),
-    CheckConstraint(f"kind IN ({_names(MessageKind)})", name="messages_kind"),
+    CheckConstraint(f"kind IN ({listed(MessageKind)})", name="messages_kind"),
     postgresql_partition_by="RANGE (execution_id)",
     comment="What executions were sent and nobody has seen: the transition that has seen it removes it.",
-)
-
-# Not partitioned: a request id is looked for without knowing what it made, and may outlive that.
-requests = Table(
-    "requests",
-    metadata,
-    Column("org_id", _ORG, nullable=False, comment="Org of the caller."),
-    Column("request_id", String(128), nullable=False, comment="Id that the caller gave."),
-    Column("method", String(32), nullable=False, comment="What was called: EXECUTE, CANCEL, CREATE_WORKFLOW, ..."),
-    Column("execution_id", Uuid, comment="Execution that it started or cancelled."),
-    Column(
-        "content_hash",
-        LargeBinary,
-        nullable=False,
-        comment="First half of the SHA-256 of what was asked for: tells a repeated request from a reused id.",
-    ),
-    Column("create_time", _TIME, nullable=False, comment="When it came first."),
-    Column("workflow_ids", ARRAY(Uuid), comment="Workflows that it was answered, or that it deleted."),
-    Column("revisions", ARRAY(Integer), comment="Revisions of them that it was answered."),
-    Column("outcomes", ARRAY(Text), comment="What became of them: CREATED, UPDATED, UNCHANGED."),
-    PrimaryKeyConstraint("org_id", "request_id", name="requests_pkey"),
-    Index("requests_age", "create_time"),
-    CheckConstraint(f"method IN ({_names(Method)})", name="requests_method"),
-    CheckConstraint(f"outcomes <@ ARRAY[{_names(Outcome)}]", name="requests_outcomes"),
-    comment="Request ids, each kept for at least 30 days and as long as the execution that it started or cancelled.",
 )
 
 add_notification_tables(metadata)
@@ -399,3 +371,4 @@ add_task_tables(metadata)
 add_process_tables(metadata)
 add_worker_tables(metadata)
 add_bulk_tables(metadata)
+add_request_tables(metadata)

@@ -20,12 +20,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from persistence.people import ENDED_TASKS, TaskState
+from persistence.postgres.listed import listed
 
 _TIME = DateTime(timezone=True)
-
-
-def _names(states: object) -> str:
-    return ", ".join(f"'{state}'" for state in sorted(states))  # type: ignore[call-overload]
 
 
 def add_task_tables(metadata: MetaData) -> None:
@@ -63,8 +60,8 @@ def add_task_tables(metadata: MetaData) -> None:
         Column("values", JSONB, comment="What was filled in."),
         Column("comments", JSONB, comment="What was said about it: author, time, text."),
         PrimaryKeyConstraint("org_id", "id", name="tasks_pkey"),
-        CheckConstraint(f"state IN ({_names(TaskState)})", name="tasks_state"),
-        CheckConstraint(f"(state IN ({_names(ENDED_TASKS)})) = (end_time IS NOT NULL)", name="tasks_end"),
+        CheckConstraint(f"state IN ({listed(TaskState)})", name="tasks_state"),
+        CheckConstraint(f"(state IN ({listed(ENDED_TASKS)})) = (end_time IS NOT NULL)", name="tasks_end"),
         CheckConstraint("(state = 'COMPLETED') = (completed_by IS NOT NULL)", name="tasks_completed"),
         CheckConstraint("(claimed_by IS NULL) = (claim_time IS NULL)", name="tasks_claimed"),
         CheckConstraint("iteration >= 1 AND version >= 1", name="tasks_numbers"),

@@ -92,7 +92,7 @@ def _no_epoch(stack: ExitStack) -> None:
         ours = structs.replace(row, incarnation=transition.incarnation, epoch=transition.epoch)
         return before(ours, transition)  # type: ignore[no-any-return]
 
-    before = _replace(stack, journal, "_is_fenced", is_fenced)
+    before = _replace(stack, journal, "is_fenced", is_fenced)
 
 
 @_mutant("M2", "a rescue takes by id what an earlier look found, with the epoch of that look", "I6", "I7", "I9")
@@ -241,7 +241,7 @@ def _end_passes_mail(stack: ExitStack) -> None:
     def is_fenced(row: Execution, transition: Transition) -> bool:
         return before(structs.replace(row, mail=0), transition)  # type: ignore[no-any-return]
 
-    before = _replace(stack, journal, "_is_fenced", is_fenced)
+    before = _replace(stack, journal, "is_fenced", is_fenced)
 
 
 @_mutant("M18", "a message is consumed before what it asks for is done, and lost on the way", "CA2", "CA3", "CA4")
