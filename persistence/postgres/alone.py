@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, literal_column, select
 
+from persistence import failpoints
 from persistence.listing import ExecutionFilter, ExecutionOrder
 from persistence.model import FINAL_STATES, Execution, ExecutionState, Scope
 from persistence.postgres import mending
@@ -48,6 +49,7 @@ class PostgresAlone:
             outcome = (await write_stepwise(session, [creation]))[creation]
             if isinstance(outcome, Exception):
                 raise outcome
+            await failpoints.reach("exec.after_insert_before_commit")
         assert isinstance(outcome, Created)  # noqa: S101 - of a creation
         if outcome.created:
             self._notifications.announce([execution.id], has_work=creation.is_free)

@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 
 from msgspec.structs import replace
 
+from persistence import failpoints
 from persistence.errors import ExecutionFinishedError, ExecutionNotFoundError
 from persistence.model import Execution, Message, Scope, Workflow
 from persistence.posting import Posting
@@ -139,7 +140,10 @@ class SignalStarts:
             method=Method.SIGNAL,
             alone_in=asking.scope,
         )
-        return await asyncio.shield(self._creations.hand_in(prepared))
+        await failpoints.reach("exec.before_tx")
+        created = await asyncio.shield(self._creations.hand_in(prepared))
+        await failpoints.reach("exec.after_commit_before_reply")
+        return created
 
     def _signalled(
         self, execution: Execution, definition: Definition, given: Mapping[str, Any], posting: Posting

@@ -34,10 +34,12 @@ def ten_calls(effects: EffectServer, **fields: dict[str, Any]) -> dict[str, Any]
     return {"name": "ten", "steps": steps}
 
 
-async def start(client: Client, definition: dict[str, Any], payload: dict[str, Any] | None = None) -> Watcher:
+async def start(
+    client: Client, definition: dict[str, Any], payload: dict[str, Any] | None = None, correlation_id: str = ""
+) -> Watcher:
     """Start an execution of a new workflow, and watch it."""
     await client.create_workflow(definition)
-    execution = await client.execute(definition["name"], payload or {})
+    execution = await client.execute(definition["name"], payload or {}, correlation_id=correlation_id)
     return Watcher(client, execution.execution_id)
 
 

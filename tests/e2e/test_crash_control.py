@@ -1,6 +1,6 @@
 """kill -9 at the most delicate moments of what callers ask of executions: it happens once, and nothing done does again.
 
-Holds CA5, CA6, CA7, CA8, RE1, RE2, RE3, RE4, ST14.
+Holds CA5, CA6, CA7, CA8, CA10, RE1, RE2, RE3, RE4, ST14, ST15.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ async def until(client: Client, execution_id: str, kind: str, count: int = 1) ->
     """Return when so many events of a kind have come."""
     async with asyncio.timeout(PATIENCE):
         async for event in client.watch(execution_id):
-            count -= event.WhichOneof("kind") == kind
+            count -= kind_of(event) == kind
             if not count:
                 return
 
@@ -58,9 +58,14 @@ async def parked(server: ServerProcess, execution_id: str) -> None:
     await connection.close()
 
 
+def kind_of(event: ExecutionEvent) -> str:
+    """Return the kind of an event, empty where a step assigns variables: nobody has asked for that."""
+    return "" if event.variables_assigned.path else event.WhichOneof("kind") or ""
+
+
 def kinds(events: list[ExecutionEvent]) -> Counter[str]:
     """Return how many events there are of each kind."""
-    return Counter(event.WhichOneof("kind") or "" for event in events)
+    return Counter(map(kind_of, events))
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,13 @@ class Row:
     before: Callable[[Client, str], Awaitable[object]] | None = None
     after: tuple[Callable[[Client, str], Awaitable[object]], ...] = ()
     end: Execution.State.ValueType = Execution.STATE_COMPLETED
+    called: str = "/after"
+    """What the last step calls."""
+
+
+WORKFLOW, THING = "asked", "A-17"
+"""Whose execution is asked, and what it belongs to."""
+WAITS = {"id": "waits", "handler": "wait_signal", "params": {"name": "go"}}
 
 
 async def go(client: Client, execution_id: str) -> None:
@@ -92,11 +104,20 @@ async def change(client: Client, execution_id: str) -> None:
     await client.edit_step_input(execution_id, "after", {"method": "POST", "url": f"{step.input['url']}/edited"})
 
 
+async def set_variable(client: Client, execution_id: str) -> None:
+    """Set the variable that the last step is called with."""
+    await client.edit_variables(execution_id, {"place": "after/edited"})
+
+
 ROWS = {
     "signal": Row("signal_received", go),
+    "signal-with-start": Row("signal_received", lambda c, _: c.signal_with_start(WORKFLOW, THING, "go", {"n": 7})),
     "pause": Row("paused", lambda c, e: c.pause(e, "lunch"), after=(lambda c, e: c.resume(e), go)),
     "resume": Row("resumed", lambda c, e: c.resume(e), before=lambda c, e: c.pause(e), after=(go,)),
-    "edit": Row("step_edited", change, before=hold, after=(lambda c, e: c.resume(e),)),
+    "edit": Row("step_edited", change, before=hold, after=(lambda c, e: c.resume(e),), called="/after/edited"),
+    "variables": Row(
+        *("variables_assigned", set_variable), before=hold, after=(lambda c, e: c.resume(e),), called="/after/edited"
+    ),
     "terminate": Row("cancelling", lambda c, e: c.terminate(e), end=Execution.STATE_CANCELLED),
 }
 
@@ -108,8 +129,10 @@ async def test_what_is_asked_of_an_execution_happens_once(
     server: ServerProcess, client: Client, effects: EffectServer, asked: str, failpoint: str
 ) -> None:
     row = ROWS[asked]
-    waits = {"id": "waits", "handler": "wait_signal", "params": {"name": "go"}}
-    watcher = await start(client, {"name": "asked", "steps": [call(effects, "first"), waits, call(effects, "after")]})
+    waits = {**WAITS, "assign": {"place": "'after'"}}
+    after = call(effects, "after", params={"url": f"{effects.url}/${{ vars.place }}", "method": "POST"})
+    definition = {"name": WORKFLOW, "steps": [call(effects, "first"), waits, after]}
+    watcher = await start(client, definition, correlation_id=THING)
     execution_id = watcher.execution_id
     await until(client, execution_id, "step_waiting")
     if row.before is not None:
@@ -133,13 +156,38 @@ async def test_what_is_asked_of_an_execution_happens_once(
     assert kinds(events)[row.event] == 1
     is_gone_on = row.end == Execution.STATE_COMPLETED
     assert paths(events, "step_completed") == (["first", "waits", "after"] if is_gone_on else ["first"])
-    assert [len(effects.of(path)) for path in ("/first", "/after", "/after/edited")] == [
-        1,
-        int(is_gone_on and asked != "edit"),
-        int(asked == "edit"),
-    ]
+    assert [each.path for each in effects.calls] == ["/first", *[row.called] * is_gone_on]
     taken = [list(event.step_completed.signal_ids) for event in events if is_of(event, "step_completed", "waits")]
     assert [len(ids) for ids in taken] == [1] * is_gone_on
+
+
+@pytest.mark.parametrize("failpoint", ["exec.after_insert_before_commit", "exec.after_commit_before_reply"])
+async def test_a_signal_that_starts_an_execution_starts_one_and_comes_once(
+    server: ServerProcess, client: Client, effects: EffectServer, failpoint: str
+) -> None:
+    await client.create_workflow({"name": WORKFLOW, "steps": [WAITS, {**WAITS, "id": "rests"}, call(effects, "after")]})
+    await server.kill9()
+    await server.restart(armed(f"{failpoint}=crash"))
+    asking = asyncio.create_task(client.signal_with_start(WORKFLOW, THING, "go", {"n": 7}))
+    async with asyncio.timeout(PATIENCE):
+        await server.death()
+    await server.restart(PARKS)
+    async with asyncio.timeout(PATIENCE):
+        sent = await asking  # the client has sent it again, under the same request id
+    assert sent.started == (failpoint == "exec.after_insert_before_commit")
+    execution_id = sent.execution.execution_id
+    assert [each.execution_id async for each in client.list_executions()] == [execution_id]
+    other = await client.signal_with_start(WORKFLOW, THING, "go", {"n": 8})
+    assert (other.execution.execution_id, other.started) == (execution_id, False)
+    await until(client, execution_id, "finished")
+    events = await fresh_watch(client, execution_id)
+    assert [kind_of(event) for event in events[:3]] == ["created", "signal_received", "started"]
+    came = [event.signal_received.signal_id for event in events if is_of(event, "signal_received")]
+    assert came == [sent.signal_id, other.signal_id]
+    taken = [list(event.step_completed.signal_ids) for event in events if event.step_completed.signal_ids]
+    assert taken == [[sent.signal_id], [other.signal_id]]
+    assert paths(events, "step_completed") == ["waits", "rests", "after"]
+    assert [each.path for each in effects.calls] == ["/after"]
 
 
 async def failed(client: Client, effects: EffectServer) -> str:
