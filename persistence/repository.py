@@ -34,7 +34,7 @@ from persistence.pauses import WorkflowPausing
 from persistence.people import TaskRepository
 from persistence.posting import Posting
 from persistence.replicas import ReplicaRepository, Signals
-from persistence.requests import Request
+from persistence.requests import Asked, Request
 from persistence.transition import (
     Reopened,
     Reopening,
@@ -276,10 +276,10 @@ class ExecutionRepository(Protocol):
         """
         ...
 
-    async def find_asked(self, org: str, request: Request) -> UUID | None:
-        """Return the execution to which something was sent under this request id; None when the org never used it.
+    async def find_asked(self, org: str, request: Request) -> Asked | None:
+        """Return what was asked under this request id, by any method; None when the org never used it.
 
-        Raises RequestIdReusedError when it was used for something else.
+        Also of what has been removed meanwhile. Raises RequestIdReusedError when it was used for something else.
         """
         ...
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from uuid import UUID
 
 REMEMBERED = timedelta(days=30)
 """For so long a request id is remembered, and as long as the execution that it started or cancelled is kept."""
@@ -48,3 +49,14 @@ class Request:
     id: str
     method: Method
     content_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What was asked under a request id before.
+
+    `execution_id` is the execution that was started, or that something was sent to or done with, by its task too; None
+    where it was about something else, such as a workflow.
+    """
+
+    execution_id: UUID | None

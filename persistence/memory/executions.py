@@ -33,7 +33,7 @@ from persistence.model import (
 )
 from persistence.pauses import body_for_retried
 from persistence.posting import Posting, admits, check_room, kind_of, size_of
-from persistence.requests import Request
+from persistence.requests import Asked, Request
 from persistence.transition import Reopened, Reopening, retriable
 
 _PAGE_BYTES = 256 << 10
@@ -152,10 +152,10 @@ class MemoryExecutions:
         tables.keep(scope.org, request, execution_id=execution_id)
         return Posted(row.fresh(), message)
 
-    async def find_asked(self, org: str, request: Request) -> UUID | None:
+    async def find_asked(self, org: str, request: Request) -> Asked | None:
         """See ExecutionRepository."""
         first = self._tables.known(org, request)
-        return None if first is None else first.execution_id
+        return None if first is None else Asked(first.execution_id)
 
     async def reopen(self, scope: Scope, reopening: Reopening, request: Request | None = None) -> Reopened:
         """See ExecutionRepository."""

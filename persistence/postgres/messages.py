@@ -25,7 +25,7 @@ from persistence.postgres.notifications import Notifications
 from persistence.postgres.records import EXECUTION_COLUMNS, MESSAGE_COLUMNS, encoded, selected
 from persistence.postgres.requests import keep, known
 from persistence.posting import OF_WORKFLOW, Posting, admits, check_room
-from persistence.requests import Request
+from persistence.requests import Asked, Request
 
 _IN_SCOPE = "org_id = $1 AND id = $2 AND ($3::text IS NULL OR owner = $3)"
 _EXECUTION = selected(EXECUTION_COLUMNS)
@@ -235,11 +235,11 @@ class PostgresMessages:
         self._notifications.announce([execution_id], has_work=execution.incarnation is None, has_mail=True)
         return Posted(execution, message)
 
-    async def find_asked(self, org: str, request: Request) -> UUID | None:
+    async def find_asked(self, org: str, request: Request) -> Asked | None:
         """See ExecutionRepository."""
         async with self._database.session() as session:
             first = await known(session, org, request)
-        return None if first is None else first["execution_id"]
+        return None if first is None else Asked(first["execution_id"])
 
     async def deliver(self, incarnation: UUID, taken: Collection[MessageKey] = ()) -> Sequence[Mail]:
         """See Journal."""

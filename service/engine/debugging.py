@@ -12,7 +12,7 @@ from persistence.errors import ExecutionFinishedError, ExecutionStateError
 from persistence.model import Execution, MessageKind, Scope, Step, WaitKind
 from persistence.posting import Posting, admits
 from persistence.repository import Repository
-from persistence.requests import Method
+from persistence.requests import Asked, Method
 from service.engine import paths
 from service.engine.control import Control
 from service.engine.definition import Call, Definition, Repeat, StepSpec
@@ -23,6 +23,7 @@ from service.engine.payload import check, normalising, size
 from service.engine.planning.assigned import gathering_variables
 from service.engine.planning.breakpoint_rules import EVERY, PARAMS
 from service.engine.planning.draft import EVENT_BYTES
+from service.engine.repeats import unless_asked
 from service.engine.requests import asked
 from service.engine.slices import Work, in_slices
 from service.engine.steps import Steps
@@ -95,24 +96,26 @@ class Debugging:
         body: dict[str, Any] = {"path": path, "input": given}
         asking = asked(Method.EDIT, request_id, by, execution_id=str(execution_id), body=body)
         request = await in_slices(asking)
-        # Read before the step: should the execution go on meanwhile, its pause is another one, and the edit is refused.
-        execution = await self._repository.get_execution(scope, execution_id)
-        if request is not None and await self._repository.find_asked(scope.org, request) is not None:
-            return execution
-        page = await self._steps.get(scope, execution_id, path, 0)
-        ((spec, step),) = page.steps
-        if execution.state.is_end:
-            raise ExecutionFinishedError(execution_id, execution.state)
-        if wanted := _unfit(spec, step):
-            raise StepNotHeldError(execution_id, path, step.state.value, wanted)
-        assert isinstance(spec.action, Call)  # noqa: S101 - else it would be unfit
-        judge_input(self._registry, scope.org, spec.action, given, "input", moves_secrets=moves_secrets)
-        if wrong := _beyond(execution, page.definition, given):
-            raise ValidationError([Violation("input", wrong)])
-        body["pause_seq"] = execution.pause.seq if execution.pause is not None else 0
-        await self._control.send(
-            scope, execution_id, Posting(self._control.new_id(), MessageKind.EDIT, by, body), request
-        )
+
+        async def make() -> None:
+            # Read before the step: should the execution go on meanwhile, its pause is another one, and the edit is
+            # refused.
+            execution = await self._repository.get_execution(scope, execution_id)
+            page = await self._steps.get(scope, execution_id, path, 0)
+            ((spec, step),) = page.steps
+            if execution.state.is_end:
+                raise ExecutionFinishedError(execution_id, execution.state)
+            if wanted := _unfit(spec, step):
+                raise StepNotHeldError(execution_id, path, step.state.value, wanted)
+            assert isinstance(spec.action, Call)  # noqa: S101 - else it would be unfit
+            judge_input(self._registry, scope.org, spec.action, given, "input", moves_secrets=moves_secrets)
+            if wrong := _beyond(execution, page.definition, given):
+                raise ValidationError([Violation("input", wrong)])
+            body["pause_seq"] = execution.pause.seq if execution.pause is not None else 0
+            posting = Posting(self._control.new_id(), MessageKind.EDIT, by, body)
+            await self._control.send(scope, execution_id, posting, request)
+
+        await unless_asked(self._repository, scope.org, request, make, _nothing)
         return await self._repository.get_execution(scope, execution_id)
 
     async def edit_variables(
@@ -130,24 +133,25 @@ class Debugging:
         given = await in_slices(normalising(dict(given), "vars"))
         body = {"vars": given}
         request = await in_slices(asked(Method.EDIT, request_id, by, execution_id=str(execution_id), body=body))
-        for looks_left in reversed(range(LOOKS)):
-            # Read before its variables: should it go on meanwhile, or others edit it, the edit is refused.
-            execution = await self._repository.get_execution(scope, execution_id)
-            if request is not None and await self._repository.find_asked(scope.org, request) is not None:
-                return execution
-            seen = {
-                "pause_seq": execution.pause.seq if execution.pause is not None else 0,
-                "last_seq": execution.last_seq,
-            }
-            posting = Posting(self._control.new_id(), MessageKind.EDIT, by, {**body, **seen})
-            admits(execution, (), posting)  # else it would be told what is wrong with what can never be
-            await self._judge_variables(scope, execution, given)
-            try:
-                await self._control.send(scope, execution_id, posting, request)
-                break
-            except ExecutionStateError:
-                if not looks_left:
-                    raise
+
+        async def make() -> None:
+            for looks_left in reversed(range(LOOKS)):
+                # Read before its variables: should it go on meanwhile, or others edit it, the edit is refused.
+                execution = await self._repository.get_execution(scope, execution_id)
+                seen = {
+                    "pause_seq": execution.pause.seq if execution.pause is not None else 0,
+                    "last_seq": execution.last_seq,
+                }
+                posting = Posting(self._control.new_id(), MessageKind.EDIT, by, {**body, **seen})
+                admits(execution, (), posting)  # else it would be told what is wrong with what can never be
+                await self._judge_variables(scope, execution, given)
+                try:
+                    return await self._control.send(scope, execution_id, posting, request)
+                except ExecutionStateError:
+                    if not looks_left:
+                        raise
+
+        await unless_asked(self._repository, scope.org, request, make, _nothing)
         return await self._repository.get_execution(scope, execution_id)
 
     async def _judge_variables(self, scope: Scope, execution: Execution, given: Mapping[str, Any]) -> None:
@@ -164,6 +168,10 @@ class Debugging:
             raise ValidationError(found)
         if wrong := _beyond(execution, definition, given):
             raise ValidationError([Violation("vars", wrong)])
+
+
+async def _nothing(_: Asked) -> None:
+    """Do nothing: an edit that was made is not made again."""
 
 
 def _beyond(execution: Execution, definition: Definition, given: Mapping[str, Any]) -> str:

@@ -153,9 +153,10 @@ class Executions:
         try:
             workflow, definition = await resolve(scope, request.workflow, request.revision)
             dry_run = await self._checked(scope, definition, request)
+            kept = await self._create(workflow, definition, owner, request, dry_run)
         except UNCLEAR as error:
             return Doubtful(request, workflow, definition, error)
-        return Begun(request, workflow, definition, await self._create(workflow, definition, owner, request, dry_run))
+        return Begun(request, workflow, definition, kept)
 
     async def _checked(self, scope: Scope, definition: Definition, request: StartRequest) -> DryRun | None:
         """Return how the execution runs if it is to send nothing. Raises ValidationError for what does not fit."""

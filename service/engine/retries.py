@@ -16,7 +16,7 @@ from persistence import failpoints
 from persistence.errors import ExecutionStateError
 from persistence.model import RETRIABLE_STATES, Edit, Execution, ExecutionDetail, ExecutionState, Posted, Scope
 from persistence.repository import Repository
-from persistence.requests import Method, Request
+from persistence.requests import Asked, Method, Request
 from persistence.transition import Reopening
 from service.engine.definition import Call, Definition
 from service.engine.editing import NO_HANDLER, StepNotRetriedError, judge_input
@@ -25,6 +25,7 @@ from service.engine.planning import happenings
 from service.engine.planning.restoring import restoring
 from service.engine.planning.retry_rules import reopening
 from service.engine.planning.state import State
+from service.engine.repeats import unless_asked
 from service.engine.requests import asked
 from service.engine.running.runner import Runner
 from service.engine.running.soundness import contradicting
@@ -97,11 +98,16 @@ class Retries:
                 change=change and [change.path, change.is_skip, change.value],
             )
         )
-        if request is not None and await self._repository.find_asked(scope.org, request) is not None:
+
+        async def make() -> Execution:
+            detail = await self._repository.get_detail(scope, execution_id, most=0)
+            planned = await self._planned(detail, by, retry, change)
+            return await self._reopen(scope, planned, request)
+
+        async def again(_: Asked) -> Execution:
             return await self._repository.get_execution(scope, execution_id)
-        detail = await self._repository.get_detail(scope, execution_id, most=0)
-        planned = await self._planned(detail, by, retry, change)
-        return await self._reopen(scope, planned, request)
+
+        return await unless_asked(self._repository, scope.org, request, make, again)
 
     async def _planned(self, detail: ExecutionDetail, by: str, retry: Retry, change: Change | None) -> Reopening:
         before = detail.execution

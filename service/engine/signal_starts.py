@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import UUID
 from weakref import WeakValueDictionary
@@ -16,7 +17,7 @@ from persistence.errors import ExecutionFinishedError, ExecutionNotFoundError
 from persistence.model import Execution, Message, Scope, Workflow
 from persistence.posting import Posting
 from persistence.repository import Repository
-from persistence.requests import Method, Request
+from persistence.requests import Asked, Method, Request
 from persistence.transition import Created
 from service.engine.creations import Creations, RaceLostError
 from service.engine.debugging import check_points
@@ -25,6 +26,7 @@ from service.engine.parsing import check_input
 from service.engine.payload import normalising
 from service.engine.planning import happenings, planner
 from service.engine.planning.planner import Plan
+from service.engine.repeats import unless_asked
 from service.engine.requests import StartRequest, asked, content_hash
 from service.engine.signalling import Correlation, Signalling
 from service.engine.slices import in_slices
@@ -102,11 +104,16 @@ class SignalStarts:
         )
 
     async def _once(self, asking: _Asking) -> Sent | None:
-        """Send the signal, None where what was found had changed before that."""
+        """Send the signal, unless it was sent before; None where what was found had changed before that."""
+
+        async def again(first: Asked) -> Sent:
+            return self._sent(asking, await self._signalling.sent_before(asking.scope, first))
+
+        make = partial(self._send, asking)
+        return await unless_asked(self._repository, asking.scope.org, asking.request, make, again)
+
+    async def _send(self, asking: _Asking) -> Sent | None:
         scope, start, request = asking.scope, asking.start, asking.request
-        known = None if request is None else await self._repository.find_asked(scope.org, request)
-        if known is not None:
-            return self._sent(asking, await self._repository.get_execution(scope, known))
         workflow, definition = await self._workflows.resolve(scope, start.workflow, start.revision)
         with violations_under("start"):
             check_input(definition, start.input)

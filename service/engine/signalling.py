@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -13,12 +14,13 @@ from persistence.listing import ExecutionFilter, ExecutionOrder, StepFilter
 from persistence.model import FINAL_STATES, Execution, ExecutionState, MessageKind, Scope, Step, StepState
 from persistence.posting import Posting
 from persistence.repository import Repository
-from persistence.requests import Method, Request
+from persistence.requests import Asked, Method, Request
 from persistence.signals import MOST_PAYLOAD_BYTES
 from service.engine import awaited_signals, payload
 from service.engine.control import Control
 from service.engine.definition import Listen
 from service.engine.planning.state import awaited_signals as awaited_names
+from service.engine.repeats import unless_asked
 from service.engine.requests import asked
 from service.engine.schema import locate
 from service.engine.slices import in_slices
@@ -95,14 +97,21 @@ class Signalling:
         meant = str(target) if isinstance(target, UUID) else asdict(target)
         request = await in_slices(asked(Method.SIGNAL, request_id, by, [sent], name=name, target=meant))
         posting = self.posting(scope, name, sent, size, by, request_id)
-        known = None if request is None else await self._repository.find_asked(scope.org, request)
-        if known is not None:
-            return await self._repository.get_execution(scope, known), posting.id
-        execution_id = target if isinstance(target, UUID) else await self.find(scope, target)
-        if execution_id is None:
-            assert isinstance(target, Correlation)  # noqa: S101 - what has an id is named by it
-            raise CorrelationNotFoundError(target.workflow, target.correlation_id)
-        return await self.post(scope, execution_id, posting, request), posting.id
+
+        async def make() -> Execution:
+            execution_id = target if isinstance(target, UUID) else await self.find(scope, target)
+            if execution_id is None:
+                assert isinstance(target, Correlation)  # noqa: S101 - what has an id is named by it
+                raise CorrelationNotFoundError(target.workflow, target.correlation_id)
+            return await self.post(scope, execution_id, posting, request)
+
+        again = partial(self.sent_before, scope)
+        return await unless_asked(self._repository, scope.org, request, make, again), posting.id
+
+    async def sent_before(self, scope: Scope, first: Asked) -> Execution:
+        """Return the execution that a signal was sent to under a request id. Raises ExecutionNotFoundError."""
+        assert first.execution_id is not None  # noqa: S101 - a signal is sent to an execution
+        return await self._repository.get_execution(scope, first.execution_id)
 
     async def sound(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
         """Return a payload as it is kept, and how many bytes it has as JSON. Raises ValidationError."""

@@ -9,8 +9,9 @@ from uuid import UUID
 from persistence.breakpoints import Breakpoint, WorkflowBreakpoints
 from persistence.model import Scope, Workflow
 from persistence.repository import Repository
-from persistence.requests import Method
+from persistence.requests import Asked, Method
 from service.engine.debugging import check_points
+from service.engine.repeats import unless_asked
 from service.engine.requests import asked
 from service.engine.running.runner import Runner
 from service.engine.slices import in_slices
@@ -57,13 +58,20 @@ class NextBreakpoints:
             Method.BREAK_WORKFLOW, request_id, by, workflow=reference, points=named, executions=executions, until=end
         )
         request = await in_slices(asking)
-        if points:
-            _, definition = await self._workflows.resolve(scope, reference, 0)
-            await in_slices(check_points(definition, points))
         now = self._runner.now()
-        if points and until is not None and not now < until <= now + LONGEST:
-            raise ValidationError([Violation("expire_time", "must be in the future, and at most 30 days from now")])
         kept = WorkflowBreakpoints(
             self._new_id(now), by, tuple(points), now, executions or 1, until if until is not None else now + USUAL
         )
-        return await self._repository.set_workflow_breakpoints(scope, reference, kept, request)
+
+        async def make() -> Workflow:
+            if points:
+                _, definition = await self._workflows.resolve(scope, reference, 0)
+                await in_slices(check_points(definition, points))
+            if points and not now < kept.until <= now + LONGEST:
+                raise ValidationError([Violation("expire_time", "must be in the future, and at most 30 days from now")])
+            return await self._repository.set_workflow_breakpoints(scope, reference, kept, request)
+
+        async def again(_: Asked) -> Workflow:
+            return await self._repository.set_workflow_breakpoints(scope, reference, kept, request)
+
+        return await unless_asked(self._repository, scope.org, request, make, again)

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from persistence.errors import RequestIdReusedError, WorkflowNotFoundError
 from persistence.model import ExecutionState, Scope
 from persistence.repository import Repository
-from persistence.requests import Method, Request
+from persistence.requests import Asked, Method, Request
 from persistence.signals import Signal
 from persistence.transition import Created, NewExecution
 from service.engine.ids import uuid7
@@ -58,7 +58,7 @@ async def test_a_request_id_is_kept_with_it_and_with_nothing_else(repository: Re
     created = await repository.create(first)
     assert (created.created, (await repository.create(refused)).created) == (True, False)
     asked = Request("r1", Method.SIGNAL, first.content_hash)
-    assert await repository.find_asked(ORG, asked) == first.execution.id
+    assert await repository.find_asked(ORG, asked) == Asked(first.execution.id)
     assert await repository.find_asked(ORG, Request("r2", Method.SIGNAL, refused.content_hash)) is None
     await keeper.commit(ending(created.execution))
     repeated = await repository.create(alone(keeper, request_id="r1"))

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import pytest
 
+from persistence.breakpoints import Breakpoint, WorkflowBreakpoints
 from persistence.errors import (
     EtagMismatchError,
     ExecutionFinishedError,
@@ -21,17 +22,20 @@ from persistence.errors import (
 )
 from persistence.listing import WorkflowFilter
 from persistence.model import Applied, Execution, ExecutionState, Outcome, Posted, Workflow
+from persistence.pauses import WorkflowPausing
 from persistence.repository import Repository
-from persistence.requests import REMEMBERED, Method, Request
+from persistence.requests import REMEMBERED, Asked, Method, Request
 from service.engine.ids import uuid7
 from tests.conformance.builders import (
     FOREIGN_ORG,
+    MOMENT,
     ORG,
     SCOPE,
     Keeper,
     document,
     ending,
     execution,
+    in_seconds,
     new,
     now,
     outcome,
@@ -153,6 +157,19 @@ async def _execute(repository: Repository, keeper: Keeper, request: Request) -> 
     return await repository.create(new(row, content_hash=request.content_hash))
 
 
+async def _pause(repository: Repository, keeper: Keeper, request: Request) -> Any:
+    return await repository.pause_workflow(SCOPE, "research", WorkflowPausing(uuid7(), "ann", ""), request)
+
+
+async def _resume(repository: Repository, keeper: Keeper, request: Request) -> Any:
+    return await repository.resume_workflow(SCOPE, "research", "ann", "", request)
+
+
+async def _break(repository: Repository, keeper: Keeper, request: Request) -> Any:
+    points = WorkflowBreakpoints(uuid7(), "ann", (Breakpoint("*"),), MOMENT, 1, in_seconds(300))
+    return await repository.set_workflow_breakpoints(SCOPE, "research", points, request)
+
+
 CALLS: Sequence[tuple[Method, Call]] = [
     (Method.EXECUTE, _execute),
     (Method.CANCEL, _cancel),
@@ -160,6 +177,9 @@ CALLS: Sequence[tuple[Method, Call]] = [
     (UPDATE, _update),
     (APPLY, _apply),
     (DELETE, _delete),
+    (Method.PAUSE_WORKFLOW, _pause),
+    (Method.RESUME_WORKFLOW, _resume),
+    (Method.BREAK_WORKFLOW, _break),
 ]
 
 
@@ -182,6 +202,22 @@ async def test_an_id_is_refused_for_other_content_and_for_other_methods(
     names = [each.name for each in await repository.list_workflows(SCOPE, WorkflowFilter(), None, 10)]
     assert sorted(names) == ["first", "research"]
     assert await repository.deliver(keeper.incarnation) == []
+
+
+@pytest.mark.parametrize(("method", "call"), CALLS, ids=[method for method, _ in CALLS])
+async def test_what_was_asked_is_found_by_its_id_with_the_execution_where_it_is_about_one(
+    repository: Repository, keeper: Keeper, method: Method, call: Call
+) -> None:
+    if method is Method.CANCEL:
+        await keeper.put()
+    assert await repository.find_asked(ORG, asked(method)) is None
+    answer = await call(repository, keeper, asked(method))
+    about = answer.execution.id if method in (Method.EXECUTE, Method.CANCEL) else None
+    assert await repository.find_asked(ORG, asked(method)) == Asked(about)
+    assert await repository.find_asked(FOREIGN_ORG.org, asked(method)) is None
+    for other in (asked(method, content=b"other"), asked(Method.COMMENT_TASK)):
+        with pytest.raises(RequestIdReusedError):
+            await repository.find_asked(ORG, other)
 
 
 async def test_each_org_has_ids_of_its_own(repository: Repository) -> None:

@@ -18,7 +18,7 @@ from persistence.errors import UnavailableError
 from persistence.postgres import reaping
 from tests.integration.conftest import Log, Serve
 from tests.integration.postgres_store import PostgresStore
-from tests.integration.stage import Served, Store, made, step
+from tests.integration.stage import Served, Store, ended, made, step
 
 PAIRS = 100
 
@@ -177,6 +177,46 @@ async def test_what_is_refused_now_is_answered_as_when_it_was_not(serve: Serve) 
     await served.client.delete_workflow("w", force=True)
     assert await served.workflows.CreateWorkflow(create) == first[0]
     assert await served.workflows.UpdateWorkflow(update) == first[1]
+
+
+async def test_a_repeat_that_its_first_call_refuses_is_answered_as_that(serve: Serve) -> None:
+    """The second of equal calls has looked for the first before that was made, and finds what came of it."""
+    looked, was_made = asyncio.Event(), asyncio.Event()
+
+    def slow(repository: Any) -> Store:
+        async def find_asked(*arguments: Any) -> Any:
+            found = await repository.find_asked(*arguments)
+            looked.set()
+            await was_made.wait()
+            return found
+
+        return Store(repository, find_asked=find_asked)
+
+    late, other = await serve(wrap=slow), await serve()
+
+    async def twice(ask: Callable[[flowkeep.Client], Awaitable[Any]], execution_id: str) -> list[Any]:
+        """The answers of two equal calls, which let the execution end."""
+        looked.clear()
+        was_made.clear()
+        second = asyncio.ensure_future(ask(late.client))
+        await looked.wait()
+        first = await ask(other.client)
+        assert (await ended(other.client, execution_id)).state == flowkeep.Execution.STATE_COMPLETED
+        was_made.set()
+        return [first, await second]
+
+    failing = await made(other.client, step("a", "fail", retryable=False))
+    failed = (await other.client.execute(failing, wait=True)).execution_id
+    retried = await twice(lambda client: client.retry(failed, skip=("a", None), request_id="retry"), failed)
+    assert [each.run for each in retried] == [2, 2]
+
+    waiting = await made(other.client, step("a", "wait_signal", name="go"))
+    waits = (await other.client.execute(waiting, correlation_id="A")).execution_id
+    sent = await twice(
+        lambda client: client.signal("", "go", workflow=waiting, correlation_id="A", request_id="signal"), waits
+    )
+    assert [each.execution.execution_id for each in sent] == [waits, waits]
+    assert sent[0].signal_id == sent[1].signal_id
 
 
 REUSED: list[Callable[[flowkeep.Client, str, str], Awaitable[Any]]] = [

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 import flowkeep
+from flowkeep.definition import definition
 from flowkeep.requests import execute_request
 from flowkeep.v1.execution_service_pb2 import ExecuteResponse
+from tests.integration.conftest import Engines
 from tests.integration.stage import Served, Stage, ended, log, made, step
 
 State = flowkeep.Execution
@@ -62,6 +64,31 @@ async def test_the_next_executions_are_held_and_those_after_them_are_not(client:
     assert await held(client, (await client.execute(name, {"n": 2})).execution_id) == ""
     await client.resume(first.execution_id)
     assert (await ended(client, first.execution_id)).state == COMPLETED
+
+
+async def test_a_repeat_is_answered_when_it_would_be_refused_by_now(
+    served: Served, engines: Engines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time up to which executions take them up is over, and the workflow has no such step."""
+    client, until = served.client, datetime.now(UTC) + timedelta(hours=1)
+    name = await made(client, step("a"), step("b"))
+
+    async def ask(**changes: Any) -> Any:
+        return await client.set_workflow_breakpoints(name, ["b"], expire_time=until, **{"request_id": "s", **changes})
+
+    first = await ask()
+    late = datetime.now(UTC) + timedelta(hours=2)
+    for engine in engines:
+        monkeypatch.setattr(engine.runner, "now", lambda: late)
+    with pytest.raises(flowkeep.InvalidArgumentError, match="expire_time"):
+        await ask(request_id="other")
+    with pytest.raises(flowkeep.AlreadyExistsError):
+        await ask(executions=2)
+    assert await ask() == first == await client.get_workflow_breakpoints(name)
+    await client.update_workflow(name, definition({"name": name, "steps": [step("a")]}))
+    with pytest.raises(flowkeep.InvalidArgumentError, match="breakpoints"):
+        await ask(request_id="other")
+    assert await ask() == first
 
 
 async def so_far(client: flowkeep.Client, execution: flowkeep.Execution) -> list[flowkeep.ExecutionEvent]:

@@ -20,7 +20,7 @@ from persistence.errors import (
 from persistence.model import EditedVariable, ExecutionState, MessageKind, Posted
 from persistence.posting import Posting
 from persistence.repository import Repository
-from persistence.requests import Method, Request
+from persistence.requests import Asked, Method, Request
 from persistence.signals import MOST_WAITING, MOST_WAITING_BYTES, Signal
 from persistence.transition import CommitResult
 from service.engine.ids import uuid7
@@ -118,7 +118,7 @@ async def test_a_signal_is_refused_where_those_that_wait_leave_no_room(repositor
         await repository.post(SCOPE, row.id, posting(SIGNAL, size=1), request)
     assert await repository.find_asked(SCOPE.org, request) is None
     await repository.post(SCOPE, row.id, posting(SIGNAL, size=0), request)
-    assert await repository.find_asked(SCOPE.org, request) == row.id
+    assert await repository.find_asked(SCOPE.org, request) == Asked(row.id)
     for _ in range(MOST_WAITING - 3):
         await repository.post(SCOPE, row.id, posting(SIGNAL))
     with pytest.raises(SignalsFullError):

@@ -18,7 +18,7 @@ from persistence.errors import (
 from persistence.model import Edit, Execution, ExecutionState, MessageKind, StepCounts, StepState
 from persistence.posting import Posting
 from persistence.repository import Repository
-from persistence.requests import Method, Request
+from persistence.requests import Asked, Method, Request
 from persistence.signals import Signal
 from persistence.transition import CommitResult, Reopened, Reopening
 from tests.conformance.builders import (
@@ -148,7 +148,7 @@ async def test_nobody_else_finds_it(repository: Repository, keeper: Keeper, scop
 async def test_a_request_reopens_once(repository: Repository, keeper: Keeper) -> None:
     row = await keeper.put_ended(FAILED)
     assert (await repository.reopen(SCOPE, reopening(row), asked("a"))).is_new
-    assert await repository.find_asked(ORG, asked("a")) == row.id
+    assert await repository.find_asked(ORG, asked("a")) == Asked(row.id)
     again = await repository.reopen(SCOPE, reopening(row), asked("a"))
     assert (again.is_new, again.execution.run) == (False, 2)
     with pytest.raises(RequestIdReusedError):
