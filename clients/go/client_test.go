@@ -90,45 +90,6 @@ func started(t *testing.T, client *flowkeep.Client, workflow string, input any, 
 	return must[*flowkeepv1.Execution](t)(client.Execute(t.Context(), workflow, input, options))
 }
 
-func TestWorkflowsAreAppliedAndAgainChangeNothing(t *testing.T) {
-	client, ctx := dial(t, target(t)), t.Context()
-	name := fmt.Sprintf("go-%d", time.Now().UnixNano())
-	document := object{"name": name, "ordering": "GRAPH", "timeout": "1h30m", "steps": []object{greet}}
-	for _, wanted := range []string{"OUTCOME_CREATED", "OUTCOME_UNCHANGED"} {
-		results := must[[]*flowkeepv1.ApplyWorkflowsResponse_Result](t)(client.Apply(ctx, nil, document))
-		equal(t, results[0].GetOutcome().String(), wanted)
-	}
-	found := must[*flowkeepv1.Workflow](t)(client.GetWorkflow(ctx, name, 0))
-	equal(t, found.GetDefinition().GetTimeout().AsDuration(), 90*time.Minute)
-	listed := must[[]*flowkeepv1.Workflow](t)(collected(client.ListWorkflows(ctx, name)))
-	equal(t, len(listed), 1)
-	if err := client.DeleteWorkflow(ctx, name, nil); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := client.GetWorkflow(ctx, name, 0); !errors.Is(err, flowkeep.ErrNotFound) {
-		t.Fatal(err)
-	}
-}
-
-func TestADefinitionThatIsNotSoundIsRefusedWithItsPaths(t *testing.T) {
-	client, ctx := dial(t, target(t)), t.Context()
-	unsound := object{"name": "unsound", "steps": []object{{"id": "a", "handler": "absent"}}}
-	violations := must[[]flowkeep.Violation](t)(client.ValidateWorkflow(ctx, unsound))
-	equal(t, violations[0].Field, "steps[0].handler")
-	var wrong *flowkeep.DefinitionError
-	if _, err := client.Apply(ctx, &flowkeep.ApplyOptions{ValidateOnly: true}, unsound); !errors.As(err, &wrong) {
-		t.Fatal(err)
-	}
-	_, err := client.Apply(ctx, nil, unsound)
-	var refused *flowkeep.Error
-	if !errors.As(err, &refused) || !errors.Is(err, flowkeep.ErrInvalidArgument) {
-		t.Fatal(err)
-	}
-	equal(t, refused.Reason, "INVALID_FIELDS")
-	equal(t, refused.Violations[0].Field, "definitions[0].steps[0].handler")
-	equal(t, status.Code(err), codes.InvalidArgument)
-}
-
 func TestAnExecutionGivesItsResultWaitedForInEachWay(t *testing.T) {
 	client, ctx := dial(t, target(t)), t.Context()
 	name := made(t, client, greet)
@@ -216,41 +177,6 @@ func TestASignalStartsTheExecutionThatItIsForOnce(t *testing.T) {
 	equal(t, result.Payload["amount"], 12)
 }
 
-func TestTheNextExecutionOfAWorkflowIsHeld(t *testing.T) {
-	client, ctx := dial(t, target(t)), t.Context()
-	name := made(t, client, object{"id": "greet", "handler": "transform", "params": object{"value": "hello"}})
-	options := &flowkeep.WorkflowBreakpointsOptions{Executions: 1, ExpireTime: time.Now().Add(time.Hour)}
-	set := must[*flowkeepv1.WorkflowBreakpoints](t)(client.SetWorkflowBreakpoints(ctx, name, options, &flowkeepv1.Breakpoint{Path: "greet"}))
-	equal(t, set.GetExecutionsLeft(), 1)
-	held := must[*flowkeepv1.Execution](t)(client.Execute(ctx, name, nil, nil))
-	equal(t, held.GetBreakpoints()[0].GetPath(), "greet")
-	gone := must[*flowkeepv1.WorkflowBreakpoints](t)(client.SetWorkflowBreakpoints(ctx, name, nil))
-	equal(t, gone == nil, true)
-	var result string
-	if err := client.Run(ctx, name, nil, &result, nil); err != nil {
-		t.Fatal(err)
-	}
-	equal(t, result, "hello")
-}
-
-func TestAPausedWorkflowLetsExecutionsWait(t *testing.T) {
-	client, ctx := dial(t, target(t)), t.Context()
-	name := made(t, client, object{"id": "greet", "handler": "transform", "params": object{"value": "hello"}})
-	options := &flowkeep.PauseWorkflowOptions{Reason: "an incident", PauseRunning: true}
-	paused := must[*flowkeepv1.Workflow](t)(client.PauseWorkflow(ctx, name, options))
-	equal(t, paused.GetPause().GetReason(), "an incident")
-	equal(t, paused.GetPause().GetRunningPaused(), true)
-	execution := must[*flowkeepv1.Execution](t)(client.Execute(ctx, name, nil, nil))
-	equal(t, execution.GetState(), flowkeepv1.Execution_STATE_PENDING)
-	resumed := must[*flowkeepv1.Workflow](t)(client.ResumeWorkflow(ctx, name, "over"))
-	equal(t, resumed.GetPause() == nil, true)
-	var result string
-	if err := client.Result(ctx, execution.GetExecutionId(), &result); err != nil {
-		t.Fatal(err)
-	}
-	equal(t, result, "hello")
-}
-
 func TestAnExecutionThatFailsSaysWhy(t *testing.T) {
 	client := dial(t, target(t))
 	name := made(t, client, object{"id": "broken", "handler": "transform", "params": object{"expression": "1 / 0"}})
@@ -307,77 +233,6 @@ func TestACancelTellsWhatBecameOfEachStep(t *testing.T) {
 	equal(t, []string{refused.Reason, refused.Metadata["state"]}, []string{"EXECUTION_FINISHED", "COMPLETED"})
 }
 
-func TestAWatchGoesOnBehindTheLastEventWhenItsConnectionBreaks(t *testing.T) {
-	client, ctx := dial(t, target(t)), t.Context()
-	way := relayTo(t, target(t), "127.0.0.1:0")
-	far := dial(t, way.target)
-	execution := started(t, client, made(t, client, greet, pause), object{"name": "you"}, nil)
-	var breaks []*flowkeep.Error
-	onBreak := func(err *flowkeep.Error) {
-		if breaks = append(breaks, err); len(breaks) == 1 {
-			// What is watched goes on while nobody is connected.
-			must[*flowkeepv1.CancelResponse](t)(client.Cancel(ctx, execution.GetExecutionId(), nil))
-		}
-	}
-	var last int64
-	for event, err := range far.Watch(ctx, execution.GetExecutionId(), &flowkeep.WatchOptions{OnBreak: onBreak}) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		equal(t, event.GetSeq(), last+1)
-		last = event.GetSeq()
-		if event.GetStepWaiting() != nil {
-			way.cut()
-		}
-	}
-	if len(breaks) == 0 || !errors.Is(breaks[0], flowkeep.ErrUnavailable) {
-		t.Fatal(breaks)
-	}
-	found := must[*flowkeepv1.Execution](t)(client.GetExecution(ctx, execution.GetExecutionId(), 0))
-	equal(t, last, found.GetLastSeq())
-}
-
-func TestAWatchBeginsWhereItIsToldTo(t *testing.T) {
-	client, ctx := dial(t, target(t)), t.Context()
-	done := started(t, client, made(t, client, greet), object{"name": "you"}, &flowkeep.ExecuteOptions{Wait: true})
-	id, last := done.GetExecutionId(), done.GetLastSeq()
-	tail := must[[]*flowkeepv1.ExecutionEvent](t)(collected(client.Watch(ctx, id, &flowkeep.WatchOptions{AfterSeq: last - 1})))
-	if len(tail) != 1 || tail[0].GetFinished() == nil {
-		t.Fatal(tail)
-	}
-	responses := must[[]*flowkeepv1.WatchExecutionResponse](t)(
-		collected(client.WatchResponses(ctx, id, &flowkeep.WatchOptions{Snapshot: true})),
-	)
-	equal(t, responses[0].GetSnapshot().GetSeq(), last)
-	if _, err := collected(client.Watch(ctx, id, &flowkeep.WatchOptions{AfterSeq: 1000})); !errors.Is(err, flowkeep.ErrOutOfRange) {
-		t.Fatal(err)
-	}
-	if _, err := collected(client.Watch(ctx, absent, nil)); !errors.Is(err, flowkeep.ErrNotFound) {
-		t.Fatal(err)
-	}
-}
-
-func TestCallsAndWatchesEndWhenTheirContextDoes(t *testing.T) {
-	client := dial(t, target(t))
-	execution := started(t, client, made(t, client, pause), nil, nil)
-	enough := errors.New("enough")
-	ctx, stop := context.WithCancelCause(t.Context())
-	defer stop(nil)
-	var err error
-	for event, broke := range client.Watch(ctx, execution.GetExecutionId(), nil) {
-		if err = broke; event.GetStepWaiting() != nil {
-			stop(enough)
-		}
-	}
-	if !errors.Is(err, enough) {
-		t.Fatal(err)
-	}
-	if _, err := client.GetExecution(ctx, execution.GetExecutionId(), 0); !errors.Is(err, enough) {
-		t.Fatal(err)
-	}
-	must[*flowkeepv1.CancelResponse](t)(client.Cancel(t.Context(), execution.GetExecutionId(), nil))
-}
-
 func TestACallIsSentAgainUntilAServerIsThereAndNoLongerThanItMay(t *testing.T) {
 	gone := relayTo(t, target(t), "127.0.0.1:0")
 	gone.close()
@@ -407,24 +262,6 @@ func TestAClientThatIsClosedSaysSo(t *testing.T) {
 }
 
 // TestFollow prints the events of an execution, a line each, for a test that restarts the server meanwhile.
-func TestFollow(t *testing.T) {
-	execution := os.Getenv("FLOWKEEP_EXECUTION")
-	if execution == "" {
-		t.Skip("FLOWKEEP_EXECUTION names no execution")
-	}
-	for event, err := range dial(t, target(t)).Watch(t.Context(), execution, nil) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		fmt.Printf("event %d %s\n", event.GetSeq(), kindOf(event))
-	}
-}
-
-func kindOf(event *flowkeepv1.ExecutionEvent) string {
-	message := event.ProtoReflect()
-	return string(message.WhichOneof(message.Descriptor().Oneofs().ByName("kind")).Name())
-}
-
 // TestSecure calls a server over TLS, as FLOWKEEP_CA has signed it, with the token FLOWKEEP_TOKEN and without.
 func TestSecure(t *testing.T) {
 	file := os.Getenv("FLOWKEEP_CA")
