@@ -12,7 +12,9 @@ from persistence.model import Edit, ExecutionState, Message, MessageKind, WaitKi
 from service.engine.definition import Pause, RetryPolicy, Transform
 from service.engine.expressions import Template, compile_value
 from service.engine.parsing.sources import IN_PARAMS, VARIABLES
+from service.engine.payload import size
 from service.engine.planning import events, happenings, planner
+from service.engine.planning.draft import EVENT_BYTES
 from tests.unit.planner_checks import check
 from tests.unit.planner_definitions import each, graph, sequence, step
 from tests.unit.planner_programs import FATAL, Driver, check_stored, started, starts
@@ -92,6 +94,18 @@ def test_variables_that_are_set_are_seen_by_what_is_held_and_by_what_comes_later
     driver.succeed("c", 9)
     assert driver.running["d"].params == {"n": 9}
     check(driver)
+
+
+def test_what_a_held_step_shows_anew_is_counted_each_time_that_it_is_written() -> None:
+    driver = Driver(sequence(step("a", assign={"n": "1"}), step("b", params={"n": "${ vars.n }"})))
+    driver.set_breakpoints("b")
+    driver.start()
+    driver.succeed("a")
+    for _ in range(2):  # also where it is as it was
+        before = driver.state.bytes
+        plan = driver.edit_variables({"n": 7})
+        assert [type(event.body) for event in plan.events] == [events.VariablesAssigned, events.StepWaiting]
+        assert driver.state.bytes - before == 2 * (size({"n": 7}) + EVENT_BYTES)
 
 
 def test_an_input_that_was_edited_stays_so_when_variables_are_set() -> None:

@@ -665,11 +665,11 @@ type Execution struct {
 	// Output only. What is stored of the execution and cannot be read, such as `deadline_time` or `steps.fetch.output`: it
 	// is left out here. An execution like that ends as FAILED with `UNREADABLE_RECORD`.
 	Unreadable []string `protobuf:"bytes,29,rep,name=unreadable,proto3" json:"unreadable,omitempty"`
-	// Output only. Bytes that the execution has written: input, parameters of each attempt, outputs, variables, failures
-	// and result as JSON, and 512 for each event. It may write 64 MiB (setting `FLOWKEEP_MAX_EXECUTION_BYTES`); a step that
-	// does not fit fails with `EXECUTION_TOO_LARGE`, as does a `for_each` of which another item would begin, and progress is
-	// recorded up to the half. What ends a step or the execution is written in any case, and so is an output of up to 2 KiB
-	// of a step that has begun.
+	// Output only. Bytes that the execution has written: input, parameters of each attempt and each time that a step which
+	// a breakpoint holds shows them, outputs, variables, failures and result as JSON, and 512 for each event. It may write
+	// 64 MiB (setting `FLOWKEEP_MAX_EXECUTION_BYTES`); a step that does not fit fails with `EXECUTION_TOO_LARGE`, as does a
+	// `for_each` of which another item would begin, and progress is recorded up to the half. What ends a step or the
+	// execution is written in any case, and so is an output of up to 2 KiB of a step that has begun.
 	WrittenBytes int64 `protobuf:"varint,30,opt,name=written_bytes,json=writtenBytes,proto3" json:"written_bytes,omitempty"`
 	// Output only. Whether the view is FULL and the caller lacks the permission `workflows.read`: then `definition`, the
 	// `input` of steps, which repeats what stands in it, and the conditions in their `skip_reason` are left out.

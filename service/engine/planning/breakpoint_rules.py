@@ -78,7 +78,11 @@ class BreakpointRules(EndRules):
         self.allowance.count_value(given, size)
 
     def _look_again(self, step: Step, wait: Wait) -> None:
-        """Show what a step that is held would be called with now; what cannot be had yet is seen when it begins."""
+        """Show what a step that is held would be called with now; what cannot be had yet is seen when it begins.
+
+        It is charged each time, also where it is as it was: each time it is written, in an event of its own, as the
+        parameters of each attempt are.
+        """
         action, params = self.spec(step).action, None
         with suppress(PutOffError):
             self.begin_part()

@@ -245,11 +245,11 @@ export type Execution = Message<"flowkeep.v1.Execution"> & {
   unreadable: string[];
 
   /**
-   * Output only. Bytes that the execution has written: input, parameters of each attempt, outputs, variables, failures
-   * and result as JSON, and 512 for each event. It may write 64 MiB (setting `FLOWKEEP_MAX_EXECUTION_BYTES`); a step that
-   * does not fit fails with `EXECUTION_TOO_LARGE`, as does a `for_each` of which another item would begin, and progress is
-   * recorded up to the half. What ends a step or the execution is written in any case, and so is an output of up to 2 KiB
-   * of a step that has begun.
+   * Output only. Bytes that the execution has written: input, parameters of each attempt and each time that a step which
+   * a breakpoint holds shows them, outputs, variables, failures and result as JSON, and 512 for each event. It may write
+   * 64 MiB (setting `FLOWKEEP_MAX_EXECUTION_BYTES`); a step that does not fit fails with `EXECUTION_TOO_LARGE`, as does a
+   * `for_each` of which another item would begin, and progress is recorded up to the half. What ends a step or the
+   * execution is written in any case, and so is an output of up to 2 KiB of a step that has begun.
    *
    * @generated from field: int64 written_bytes = 30;
    */
