@@ -58,7 +58,7 @@ def check_reads(record: Record) -> Iterator[Violation]:
     """EX6: what was acknowledged is seen by every later call, on any replica; a seq once seen stays."""
     acked: dict[str, float] = {}
     for call in sorted(record.calls, key=lambda call: call.returned):
-        if call.method == "Execute" and call.outcome is Outcome.OK:
+        if call.method in ("Execute", "SignalWithStart") and call.outcome is Outcome.OK:
             acked.setdefault(call.execution_id, call.returned)
     seen: dict[str, list[tuple[float, int]]] = defaultdict(list)
     for call in record.calls:

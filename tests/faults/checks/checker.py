@@ -23,11 +23,13 @@ from tests.faults.checks.control import (
     check_paused,
     check_retries,
     check_signals,
+    check_variables,
 )
 from tests.faults.checks.delays import check_delays
 from tests.faults.checks.effects import check_at_most_once, check_calls, check_tokens
 from tests.faults.checks.histories import check_ends, check_numbers, check_records, check_states, check_timers
 from tests.faults.checks.owners import check_epochs, check_kept, check_writers
+from tests.faults.checks.signal_starts import check_signal_starts
 from tests.faults.checks.starts import check_cancelled, check_fences, check_losers
 from tests.faults.checks.streams import check_streams
 from tests.faults.checks.violations import Check, Violation
@@ -43,9 +45,11 @@ CHECKS: Sequence[Check] = (
     check_cancels,
     check_paused,
     check_signals,
+    check_signal_starts,
     check_retries,
     check_forks,
     check_edits,
+    check_variables,
     check_operations,
     check_numbers,
     check_ends,

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 
-from flowkeep.payload import to_struct, to_value
-from flowkeep.v1.event_pb2 import ExecutionEvent, StepCompleted, StepEdited, StepFailed, StepStarted
+from flowkeep.payload import to_value
+from flowkeep.v1.event_pb2 import ExecutionEvent, StepCompleted, StepFailed
 from flowkeep.v1.execution_pb2 import Failure
 from tests.faults.checks.sound_record import (
     CALLS,
@@ -20,58 +20,30 @@ from tests.faults.checks.sound_record import (
     ROW,
     SOUND,
     STEPS,
-    STREAMS,
     WORKFLOW,
     WRITES,
     at,
     call,
     event,
     message,
-    stream,
     write,
 )
+from tests.faults.checks.spoiling import with_calls, with_events, with_row, with_stream, with_writes
+from tests.faults.checks.spoilt_control import SPOILT_CONTROL
 from tests.faults.harness.records import (
     REMOTE,
-    Call,
     Effect,
     Event,
     Landing,
     Lease,
     Message,
-    Operation,
     Outcome,
     Record,
     Replay,
     Step,
     StepFacts,
     Usage,
-    Write,
 )
-
-
-def with_row(**changes: object) -> Record:
-    """The sound record with another row."""
-    return replace(SOUND, rows={EXECUTION: replace(ROW, **changes)})  # type: ignore[arg-type]
-
-
-def with_events(*events: object) -> Record:
-    """The sound record with another history, of which the row knows."""
-    return with_row(events=events, last_seq=len(events))
-
-
-def with_stream(*messages: Message, **facts: object) -> Record:
-    """The sound record with another stream."""
-    return replace(SOUND, streams=(*STREAMS, stream(messages, **facts)))  # type: ignore[arg-type]
-
-
-def with_calls(*calls: Call) -> Record:
-    """The sound record with more calls."""
-    return replace(SOUND, calls=(*CALLS, *calls))
-
-
-def with_writes(*writes: Write) -> Record:
-    """The sound record with more writes."""
-    return replace(SOUND, writes=(*WRITES, *writes))
 
 
 def with_late_call(time: float) -> Record:
@@ -91,16 +63,6 @@ def with_result(attempt: int) -> Record:
     body = ExecutionEvent(step_completed=completed).SerializeToString()
     record = with_events(*EVENTS[:3], replace(EVENTS[3], body=body), *EVENTS[4:])
     return replace(record, programs={WORKFLOW: {**PROGRAM, "call": StepFacts(REMOTE)}})
-
-
-def with_edit(number: int) -> Record:
-    """The sound record, in which a step was edited and is called with another number."""
-    edited = StepEdited(path="once", input=to_struct({"number": number + 1}))
-    started = StepStarted(path="once", attempt=1, input=to_struct({"number": number}))
-    bodies = [ExecutionEvent(step_edited=edited), ExecutionEvent(step_started=started)]
-    edit, begin = (body.SerializeToString() for body in bodies)
-    told = replace(EVENTS[3], kind="step_edited", path="once", body=edit)
-    return with_events(*EVENTS[:3], told, replace(EVENTS[4], body=begin), *EVENTS[5:])
 
 
 def with_failure(code: str) -> Record:
@@ -351,36 +313,7 @@ SPOILT: Mapping[str, tuple[str, Record]] = {
     "a replica keeps tasks": ("I20", replace(SOUND, idle={"replica_0": Usage(0, 30, 10, {"serve": 20, "run": 30})})),
     "a replica keeps descriptors": ("I20", replace(SOUND, idle={"replica_0": Usage(0, 90, 10, {"serve": 20})})),
     "a replica has gone in silence": ("I20", replace(SOUND, idle={})),
-    "a step began while its execution was paused": (
-        "CA5",
-        with_events(*EVENTS[:3], replace(EVENTS[3], kind="paused", path=""), *EVENTS[4:]),
-    ),
-    "a signal never came": ("ST14", with_calls(call("SignalExecution", 3.0, detail="s1"))),
-    "a signal was taken and never came": (
-        "ST14",
-        with_events(*EVENTS[:3], replace(EVENTS[3], taken=("s1",)), *EVENTS[4:]),
-    ),
-    "a retry changed nothing": ("RE1", with_calls(call("Retry", 3.0, detail="it is mended"))),
-    "a step that was done ran again": (
-        "RE1",
-        with_events(*EVENTS[:6], replace(EVENTS[6], path="call#2"), *EVENTS[7:]),
-    ),
-    "a step that was inherited was called": (
-        "RE4",
-        with_events(*EVENTS[:3], replace(EVENTS[3], inherited=True), *EVENTS[4:]),
-    ),
-    "an edit was forgotten": ("CA7", with_calls(call("EditStepInput", 3.0, detail="once"))),
-    "an edit was lost": ("CA7", with_edit(7)),
-    "an operation came twice to an execution": (
-        "CA8",
-        replace(SOUND, operations=(Operation("b1", "COMPLETED", ((EXECUTION, "DONE"),) * 2),)),
-    ),
-    "an operation was forgotten": ("CA8", with_calls(call("StartBulk", 3.0, detail="b1"))),
-    "an operation asked something and does not say so": (
-        "CA8",
-        with_events(*EVENTS[:3], replace(EVENTS[3], bulk_id="b1"), *EVENTS[4:]),
-    ),
-    "an operation never ended": ("CA8", replace(SOUND, operations=(Operation("b1", "RUNNING"),))),
+    **SPOILT_CONTROL,
     "a replica ended badly": ("I20", replace(SOUND, exit_codes={"replica_0": 1})),
     "the run broke down": ("RUN", replace(SOUND, crash="a replica did not start")),
 }

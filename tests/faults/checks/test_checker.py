@@ -9,8 +9,10 @@ import pytest
 
 from tests.faults.checks.attempts import CLOCK_OF_POSTGRES
 from tests.faults.checks.checker import CHECKS, Result, judge
+from tests.faults.checks.control import check_variables
 from tests.faults.checks.delays import told_after
 from tests.faults.checks.failover import moved_after, report, written_after
+from tests.faults.checks.signal_starts import check_signal_starts
 from tests.faults.checks.sound_record import (
     CALLS,
     EVENTS,
@@ -27,9 +29,20 @@ from tests.faults.checks.sound_record import (
     message,
     stream,
 )
+from tests.faults.checks.spoilt_control import (
+    assigned,
+    edited,
+    held,
+    is_set,
+    signalled,
+    started,
+    with_group,
+    with_variable,
+)
 from tests.faults.checks.spoilt_records import SPOILT, with_cancel_of_a_live_owner, with_late_call
 from tests.faults.checks.starts import check_cancelled, explained
 from tests.faults.harness.records import (
+    UNSET,
     Effect,
     Landing,
     Message,
@@ -164,6 +177,33 @@ def test_a_wait_without_an_attempt_is_as_long_as_any_other() -> None:
     # What begins to wait has its turn and its write later.
     assert "I14" not in judged(2.1, wake_time=9.9)
     assert "I14" in judged(2.1, wake_time=10.2)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        with_variable(started(UNSET), assigned(5), started(5, attempt=2)),
+        with_variable(assigned(5), is_set(7), started(7), assigned(5)),
+        with_variable(held(UNSET), is_set(7), held(7), started(7), is_set(8), started(7, attempt=2)),
+        # What others assign while it is held does not change what it was shown with.
+        with_variable(held(UNSET), assigned(5), started(UNSET)),
+        with_variable(assigned(5), held(5), edited(9), is_set(7), started(9)),
+        with_variable(is_set(7), started(5), inherited=True),
+    ],
+)
+def test_what_a_step_is_called_with_is_what_the_variable_was(record: Record) -> None:
+    assert not list(check_variables(record))
+
+
+def test_signals_start_one_after_the_other_and_come_also_later() -> None:
+    told = (signalled("s1", created=True), signalled("s1"), signalled("s1 later"), signalled("s2", "e2", created=True))
+    record = with_group(*told)
+    assert not list(check_signal_starts(record))
+    # A cancel passes what has not come yet.
+    row = record.rows[EXECUTION]
+    cancelled = replace(row, events=(*row.events, event(4, 4, "finished", state="CANCELLED")))
+    rows = {**record.rows, EXECUTION: cancelled}
+    assert not list(check_signal_starts(replace(record, rows=rows, calls=(*told, signalled("s3")))))
 
 
 def test_the_delay_of_watchers() -> None:

@@ -94,10 +94,14 @@ class Caller:
         call = await self._call(
             "Execute", replica, request, read, request_id=request.request_id, content=content, execution_id=""
         )
-        if call.outcome is Outcome.OK and call.execution_id not in self.history.acked:
-            self.history.acked[call.execution_id] = request.workflow
-            self.history.recent.append(call.execution_id)
+        self._heard(call, request.workflow)
         return call
+
+    def _heard(self, call: Call, workflow: str) -> None:
+        """Take note of an execution that somebody has started, if the call says so."""
+        if call.outcome is Outcome.OK and call.execution_id not in self.history.acked:
+            self.history.acked[call.execution_id] = workflow
+            self.history.recent.append(call.execution_id)
 
     async def get(self, replica: Called, execution_id: str, *, is_final: bool = False) -> Call:
         """Get an execution with its steps once."""

@@ -98,6 +98,7 @@ async def rows_of(postgres: Postgres, which: Sequence[str] | None = None) -> Map
             content=f"{row['workflow_name']} {number}",
             events=tuple(events.get(execution_id, ())),
             steps=tuple(steps.get(execution_id, ())),
+            correlation_id=row["correlation_id"],
         )
     return rows
 

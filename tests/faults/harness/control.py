@@ -1,4 +1,7 @@
-"""Callers who steer what has been started: they pause and resume, retry, fork, signal, debug, and act in bulk."""
+"""Callers who steer what has been started: they pause and resume, retry, fork, signal, debug, and act in bulk.
+
+And those who start an execution by a signal, where none goes on that it could be for.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,14 @@ from typing import Any
 from uuid import uuid4
 
 from flowkeep.bulk import bulk_request
+from flowkeep.requests import signal_with_start_request
 from flowkeep.v1.bulk_pb2 import Bulk
 from flowkeep.v1.bulk_service_pb2 import GetBulkRequest, ListBulkResultsRequest
 from flowkeep.v1.bulk_service_pb2_grpc import BulkServiceStub
 from flowkeep.v1.execution_pb2 import Breakpoint, ExecutionView, StepExecution
 from flowkeep.v1.execution_service_pb2 import (
     EditStepInputRequest,
+    EditVariablesRequest,
     ForkExecutionRequest,
     GetExecutionRequest,
     PauseRequest,
@@ -25,7 +30,7 @@ from flowkeep.v1.execution_service_pb2 import (
 )
 from tests.faults.harness.caller import Called, Caller, History, facts_of
 from tests.faults.harness.programs import SIGNAL
-from tests.faults.harness.records import Call, Outcome
+from tests.faults.harness.records import VARIABLE, Call, Outcome
 
 LEAST, MOST = 0.1, 0.4
 """Seconds between two tries of a call."""
@@ -37,8 +42,13 @@ HELD = 6
 """Looks at an execution that is debugged."""
 EDITED = -1
 """A number that no execution has."""
+VALUES = range(1 << 10, 1 << 30)
+"""Of a variable that somebody sets: hardly ever the same, and none that a step assigns."""
+GROUPS, TOGETHER = 3, 3
+"""Correlation ids of a workflow for which signals are sent, and how many at once at most."""
 STEERING = frozenset(
     {"Pause", "Resume", "Retry", "ForkExecution", "SignalExecution", "SetBreakpoints", "EditStepInput", "StartBulk"}
+    | {"EditVariables", "SignalWithStart"}
 )
 """Calls of those who steer."""
 _FINAL = ("CANCELLED", "FAILED", "TIMED_OUT", "COMPLETED")
@@ -71,6 +81,8 @@ class Controller(Caller):
         pause = PauseRequest(execution_id=execution_id, hard=self._draw.random() < 0.5, request_id=str(uuid4()))
         await self._known("Pause", pause, execution_id=execution_id)
         await asyncio.sleep(self._draw.uniform(0.0, 1.0))
+        if self._draw.random() < 0.5:
+            await self._set_variable(execution_id)
         await self._resume(execution_id)
 
     async def _retry(self, execution_id: str) -> None:
@@ -97,8 +109,19 @@ class Controller(Caller):
             request = SignalExecutionRequest(execution_id=execution_id, name=SIGNAL, request_id=str(uuid4()))
             await self._known("SignalExecution", request, execution_id=execution_id)
 
+    async def signal_together(self, workflow: str) -> None:
+        """Send some signals at once to what goes on of a workflow with a correlation id, or start it so."""
+        group = f"group-{self._draw.randrange(GROUPS)}"
+        count = self._draw.randint(1, TOGETHER)
+        await asyncio.gather(*(self._signal_with_start(workflow, group) for _ in range(count)))
+
+    async def _signal_with_start(self, workflow: str, group: str) -> None:
+        number = self._draw.randrange(1000)
+        request = signal_with_start_request(workflow, group, SIGNAL, {"n": number}, input={"number": number})
+        self._heard(await self._known("SignalWithStart", request, content=f"{workflow} {group}"), workflow)
+
     async def _debug(self, execution_id: str) -> None:
-        """Hold it before the next steps, change what one is called with if that takes a number, and let it go."""
+        """Hold it before the next steps, change there what they are called with and see, and let it go."""
         points = SetBreakpointsRequest(
             execution_id=execution_id, breakpoints=[Breakpoint(path="*")], request_id=str(uuid4())
         )
@@ -107,17 +130,25 @@ class Controller(Caller):
             state, held = await self._held(execution_id)
             if state in _FINAL:
                 return
-            if held is not None and "seconds" in held.input:
+            if held is not None and "seconds" in held.input and self._draw.random() < 0.5:
                 given = {"seconds": 0.01, "number": EDITED}
                 edit = EditStepInputRequest(execution_id=execution_id, path=held.path, request_id=str(uuid4()))
                 edit.input.update(given)
                 await self._known("EditStepInput", edit, execution_id=execution_id, detail=held.path)
             if state == "PAUSED":
+                if self._draw.random() < 0.7:
+                    await self._set_variable(execution_id)
                 await self._resume(execution_id, step_over=True)
             await self._rest()
         await self._set_breakpoints(execution_id)
         # A step may have been held before that was heard of.
         await self._go_on(execution_id)
+
+    async def _set_variable(self, execution_id: str) -> None:
+        value = self._draw.choice(VALUES)
+        request = EditVariablesRequest(execution_id=execution_id, request_id=str(uuid4()))
+        request.vars.update({VARIABLE: value})
+        await self._known("EditVariables", request, execution_id=execution_id, detail=str(value))
 
     async def _go_on(self, execution_id: str) -> None:
         """See to it that an execution goes on to its end."""
@@ -208,6 +239,7 @@ def _read(response: Any) -> dict[str, Any]:
     found = facts_of(response.execution)
     if "signal_id" in response.DESCRIPTOR.fields_by_name:
         found["detail"] = response.signal_id
-    if "created" in response.DESCRIPTOR.fields_by_name:
-        found["created"] = response.created
+    for name in ("created", "started"):
+        if name in response.DESCRIPTOR.fields_by_name:
+            found["created"] = getattr(response, name)
     return found

@@ -12,11 +12,11 @@ from tests.faults.harness.records import Record
 
 @dataclass(frozen=True)
 class Division:
-    """Executions by part. Those of one request id, which should be one, are in one part."""
+    """Executions by part. Those of one request id, which should be one, and of one correlation id are in one part."""
 
     parts: Sequence[Set[str]]
     requests: Mapping[str, str]
-    """The request id of each execution."""
+    """The request id of each execution, or its correlation id where it has one."""
 
     def part_of(self, record: Record, number: int) -> Record:
         """Return a record in which clients and the world outside saw only what belongs to the part of this number."""
@@ -45,8 +45,8 @@ async def divide(postgres: Postgres, count: int) -> Division:
     parts: list[set[str]] = [set() for _ in range(count)]
     requests: dict[str, str] = {}
     for row in await postgres.query(
-        "SELECT id, request_id FROM executions UNION SELECT execution_id, request_id FROM requests "
-        "WHERE method = 'EXECUTE'"
+        "SELECT id, coalesce(nullif(correlation_id, ''), request_id) AS request_id FROM executions "
+        "UNION SELECT execution_id, request_id FROM requests WHERE method = 'EXECUTE'"
     ):
         execution_id, request_id = str(row["id"]), row["request_id"] or ""
         requests.setdefault(execution_id, request_id)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tests.faults.harness.records import StepFacts
+from tests.faults.harness.records import UNSET, VARIABLE, StepFacts
 
 PARK_AFTER = 0.5
 """Seconds of waiting from which on the replicas put an execution down."""
@@ -55,6 +55,7 @@ def _program(draw: random.Random, name: str, url: str) -> Program:
         # Without a call the world outside has nothing to say about the program.
         step, facts[ids[0]] = _call(draw, ids[0], url, AT_LEAST_ONCE)
         steps[0] = {**step, **{key: value for key, value in steps[0].items() if key == "depends_on"}}
+    _assign(draw, steps)
     definition = {"name": name, "ordering": "GRAPH" if is_graph else "SEQUENTIAL", "timeout": 120, "steps": steps}
     return Program({**definition, "input_schema": INPUT_SCHEMA}, facts, cap=None if is_graph else 1)
 
@@ -69,8 +70,15 @@ def _lanes(draw: random.Random, name: str, url: str) -> Program:
         if number >= count:
             step["depends_on"] = [f"s{number - count}"]
         steps.append(step)
+    _assign(draw, steps)
     definition = {"name": name, "ordering": "GRAPH", "timeout": 120, "steps": steps, "input_schema": INPUT_SCHEMA}
     return Program(definition, facts, cap=count)
+
+
+def _assign(draw: random.Random, steps: list[dict[str, Any]]) -> None:
+    """Have one or two of the steps assign the variable, which so is one that callers may set."""
+    for step in draw.sample(steps, draw.randint(1, 2)):
+        step["assign"] = {VARIABLE: f"input.number + {steps.index(step)}"}
 
 
 AT_LEAST_ONCE, AT_MOST_ONCE = "AT_LEAST_ONCE", "AT_MOST_ONCE"
@@ -78,6 +86,7 @@ INPUT_SCHEMA = {"type": "object", "required": ["number"], "properties": {"number
 _KINDS = {"call": 5, "once": 2, "wait": 2, "toil": 2, "thread": 1, "transform": 1, "signal": 1}
 SIGNAL = "go"
 """Name of the signals for which steps wait, a while."""
+READ = f"${{ '{VARIABLE}' in vars ? vars.{VARIABLE} : {UNSET} }}"
 
 
 def _step(draw: random.Random, step_id: str, url: str) -> tuple[dict[str, Any], StepFacts]:
@@ -96,8 +105,8 @@ def _step(draw: random.Random, step_id: str, url: str) -> tuple[dict[str, Any], 
         step = {"id": step_id, "handler": "transform", "params": {"expression": "input.number * 2"}}
         return step, StepFacts("transform")
     handler = "chaos_toil" if kind == "toil" else "chaos_thread"
-    params = {"seconds": round(draw.uniform(0.01, 0.25), 3), "number": "${ input.number }"}
-    return {"id": step_id, "handler": handler, "params": params}, StepFacts(handler)
+    params = {"seconds": round(draw.uniform(0.01, 0.25), 3), "number": READ}
+    return {"id": step_id, "handler": handler, "params": params}, StepFacts(handler, reads=True)
 
 
 def _call(
@@ -109,7 +118,7 @@ def _call(
     params = {
         "url": f"{url}/work?latency={latency:.3f}&failures={failures}",
         "method": "POST",
-        "json": {"execution": "${ execution.id }", "step": step_id},
+        "json": {"execution": "${ execution.id }", "step": step_id, "number": READ},
         "timeout": 10,
     }
     step: dict[str, Any] = {"id": step_id, "handler": "call_api", "params": params, "delivery": delivery}
@@ -117,4 +126,4 @@ def _call(
         step["retry_policy"] = {"max_attempts": 20, "initial_interval": 0.05, "max_interval": 1}
     else:
         step["on_error"] = draw.choice(("CONTINUE", "STOP"))
-    return step, StepFacts("call_api", delivery)
+    return step, StepFacts("call_api", delivery, reads=True)

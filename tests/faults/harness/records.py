@@ -10,6 +10,10 @@ from typing import Any
 
 REMOTE = "chaos_remote"
 """The handler that workers serve."""
+VARIABLE = "seen"
+"""Which some steps assign, callers set, and some steps are called with."""
+UNSET = -2
+"""With what these are called for as long as there is no such variable."""
 
 
 def name_of(path: str, iteration: int) -> str:
@@ -45,9 +49,10 @@ class Call:
     request_id: str = ""
     execution_id: str = ""
     content: str = ""
-    """What an Execute asked for."""
+    """What an Execute asked for, or whom a SignalWithStart meant: workflow and correlation id."""
     detail: str = ""
-    """By which what was asked for is known in histories: the reason of a retry, the id of a signal or an operation."""
+    """By which what was asked for is known in histories: the reason of a retry, the id of a signal or an operation, the
+    path of a step that was edited, the value of a variable that was set."""
     created: bool = False
     state: str = ""
     """State of the execution in the answer."""
@@ -175,6 +180,8 @@ class StepFacts:
     delivery: str = "AT_LEAST_ONCE"
     seconds: float = 0.0
     """Length of a wait, or of a block of the event loop."""
+    reads: bool = False
+    """Whether the `number` that it is called with, in the `json` of a call, is what `VARIABLE` is."""
 
 
 CALLS = frozenset({"call_api", "chaos_remote"})
@@ -205,6 +212,8 @@ class Row:
     events: Sequence[Event] = ()
     steps: Sequence[Step] = ()
     has_ended: bool = True
+    correlation_id: str = ""
+    """Only those have one that signals start."""
 
 
 @dataclass(frozen=True)

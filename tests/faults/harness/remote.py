@@ -11,7 +11,7 @@ import httpx2
 
 from flowkeep.handlers import HandlerError, StepContext, handler
 from tests.faults.harness.programs import Program
-from tests.faults.harness.records import REMOTE, StepFacts
+from tests.faults.harness.records import REMOTE
 
 _SHARE = 0.8
 """Of the calls, those that workers make."""
@@ -38,7 +38,7 @@ def for_workers(program: Program, draw: random.Random) -> Program:
         is_remote = step["handler"] == "call_api" and draw.random() < _SHARE
         steps.append(_remote(step) if is_remote else step)
         if is_remote:
-            facts[step["id"]] = StepFacts(REMOTE, facts[step["id"]].delivery)
+            facts[step["id"]] = replace(facts[step["id"]], handler=REMOTE)
     return replace(program, definition={**program.definition, "steps": steps}, steps=facts)
 
 

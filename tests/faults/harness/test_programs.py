@@ -35,6 +35,8 @@ def test_every_kind_of_step_comes_up() -> None:
     assert min(waits) < PARK_AFTER < max(waits)
     steps = [step for program in made for step in program.definition["steps"]]
     assert any("condition" in step for step in steps) and any("retry_policy" in step for step in steps)
+    assert all(any("assign" in step for step in program.definition["steps"]) for program in made)
+    assert any(fact.reads for fact in facts)
     assert {program.definition["ordering"] for program in made} == {"GRAPH", "SEQUENTIAL"}
     assert {len(program.steps) for program in made} == {3, 4, 5, 6}
     assert all(any(fact.handler == "call_api" for fact in program.steps.values()) for program in made)

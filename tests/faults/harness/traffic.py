@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from tests.faults.harness.caller import Caller, History
@@ -19,6 +19,10 @@ WITH_CONNECTIONS = 20
 """Watchers with connections of their own."""
 BULKS = (2.0, 4.0)
 """Seconds between two operations in bulk."""
+SIGNALS = (0.8, 2.0)
+"""Seconds between signals that start executions where none goes on."""
+SIGNALLED, SIGNALLERS = 2, 2
+"""Workflows that are started so, and by how many callers at once."""
 _READ = 3000
 """Executions that are read again at the end."""
 
@@ -57,7 +61,7 @@ class Traffic:
         self._judge = Caller("judge", cluster.replicas, self.history)
         self._under_way: set[asyncio.Task[None]] = set()
         self._pace: asyncio.Task[None] | None = None
-        self._bulks: asyncio.Task[None] | None = None
+        self._beside: list[asyncio.Task[None]] = []
         self._watching: list[asyncio.Task[None]] = []
 
     @property
@@ -74,7 +78,10 @@ class Traffic:
         """Start."""
         self._pace = asyncio.create_task(self._keep_pace())
         if self._is_steered:
-            self._bulks = asyncio.create_task(self._act_in_bulk())
+            doing = [self._now_and_then(BULKS, self._starters[0].pause_many, self._programs)]
+            for starter in self._starters[:SIGNALLERS]:
+                doing.append(self._now_and_then(SIGNALS, starter.signal_together, self._programs[:SIGNALLED]))
+            self._beside = [asyncio.create_task(each) for each in doing]
         self._watching = [asyncio.create_task(watcher.run()) for watcher in self._watchers]
 
     async def stop_starting(self, patience: float) -> None:
@@ -83,8 +90,7 @@ class Traffic:
             self._pace.cancel()
             await asyncio.gather(self._pace, return_exceptions=True)
         self._is_over.set()
-        if self._bulks is not None:
-            self._under_way.add(self._bulks)
+        self._under_way.update(self._beside)
         if self._under_way:
             await asyncio.wait(self._under_way, timeout=patience)
         self._give_up.set()
@@ -124,14 +130,16 @@ class Traffic:
                 self._under_way.add(task)
                 task.add_done_callback(self._done)
 
-    async def _act_in_bulk(self) -> None:
-        """Act in bulk now and then, one operation after the other; what it pauses it resumes, also at the end."""
+    async def _now_and_then(
+        self, between: tuple[float, float], act: Callable[[str], Awaitable[None]], programs: Sequence[Program]
+    ) -> None:
+        """Do something with a workflow now and then until it is over, one after the other, and the last to its end."""
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._draw.uniform(*BULKS)):
+                async with asyncio.timeout(self._draw.uniform(*between)):
                     await self._is_over.wait()
                 return
-            await self._starters[0].pause_many(self._draw.choice(self._programs).name)
+            await act(self._draw.choice(programs).name)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         if task.cancelled() or task.exception() is None:
