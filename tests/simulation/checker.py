@@ -15,6 +15,7 @@ from tests.simulation.cancelling import check_cancels
 from tests.simulation.clients import PERSON
 from tests.simulation.debugging import check_breakpoints
 from tests.simulation.dry_running import check_dry_runs
+from tests.simulation.editing import check_variables
 from tests.simulation.folding import agrees, fold, given_by_hand, opened
 from tests.simulation.forking import check_forks
 from tests.simulation.history import Call, Claim, Write
@@ -22,7 +23,7 @@ from tests.simulation.link import HELD
 from tests.simulation.pausing import check_halts, check_pauses
 from tests.simulation.retrying import check_retries
 from tests.simulation.runs import Runs
-from tests.simulation.signalling import check_signals
+from tests.simulation.signalling import GROUP, check_signal_starts, check_signals
 from tests.simulation.timing import check_times
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ def check(world: World) -> list[str]:
         check_breakpoints,
         check_dry_runs,
         check_signals,
+        check_signal_starts,
+        check_variables,
         check_retries,
         check_forks,
         check_bulks,
@@ -74,7 +77,7 @@ def _requests(world: World) -> Iterator[str]:
     """Check that an order has one execution, and that what was refused for good left nothing."""
     made: dict[str, list[UUID]] = defaultdict(list)
     for execution_id, row in world.database.tables.executions.items():
-        if row.execution.lineage is not None:
+        if row.execution.lineage is not None or row.execution.correlation_id.startswith(GROUP):
             continue  # nobody ordered it
         made[row.execution.correlation_id].append(execution_id)
         if row.input.get("changed"):

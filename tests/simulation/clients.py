@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -27,6 +28,7 @@ from service.engine.requests import StartRequest
 from service.engine.violations import ValidationError
 from service.engine.watch import Bookmark, Output, ShuttingDownError
 from tests.simulation.dry_running import dry_run
+from tests.simulation.editing import VARIABLE
 from tests.simulation.history import Answer, Stream
 from tests.simulation.scenario import OrderSpec, Request
 from tests.simulation.signalling import NAME
@@ -40,6 +42,11 @@ LOOK = 0.1
 """Seconds between looks for what steps ask of people."""
 PATIENCE = 3.0
 UNKNOWN = (UnavailableError, ConnectionError, TimeoutError, QueueFullError, ShuttingDownError)
+
+
+async def rest(random: Random) -> None:
+    """Return a while after a call of which nobody knows what became of it, before it is made again."""
+    await asyncio.sleep(0.1 + 0.4 * random.random())
 
 
 class Clients:
@@ -79,7 +86,7 @@ class Clients:
                 if not request.is_changed:
                     self._event(request.order).set()
                 return
-            await asyncio.sleep(0.1 + 0.4 * self._random.random())
+            await rest(self._random)
             at = self._random.randrange(world.scenario.replicas)
 
     async def _read_own_write(self, scope: Scope, execution_id: UUID) -> None:
@@ -99,24 +106,13 @@ class Clients:
             return  # it was refused: somebody else used its request id
         assert spec.cancel_at is not None
         await asyncio.sleep(spec.cancel_at)
-        execution_id = self.ids[number]
-        scope = Scope(self._org(spec))
-        while True:
-            answer = Answer("cancel", number, 0.0, "ok", execution_id)
-            at = self._random.randrange(self._world.scenario.replicas)
-            try:
-                detail = await self.ask(
-                    at, lambda replica: replica.executions.cancel(scope, execution_id, OWNER, "enough")
-                )
-                answer.detail = detail.execution.state.value
-            except UNKNOWN as error:
-                answer.outcome, answer.detail = "unknown", repr(error)
-            except ExecutionFinishedError as error:
-                answer.outcome, answer.detail = "definite", repr(error)
-            self.told(answer)
-            if answer.outcome != "unknown":
-                return
-            await asyncio.sleep(0.1 + 0.4 * self._random.random())
+        execution_id, scope = self.ids[number], Scope(self._org(spec))
+        await self._definite(
+            Answer("cancel", number, 0.0, "", execution_id),
+            lambda replica: replica.executions.cancel(scope, execution_id, OWNER, "enough"),
+            lambda detail: detail.execution.state.value,
+            ExecutionFinishedError,
+        )
 
     async def pause(self, number: int, spec: OrderSpec) -> None:
         """Pause an execution some time after it is known, and resume it."""
@@ -141,10 +137,12 @@ class Clients:
             row = tables.executions[execution_id]
             pause = row.execution.pause
             for step in list(row.steps.values()):
-                if pause is not None and step.waits_for(WaitKind.BREAKPOINT) and step.is_fixed:
+                if pause is not None and step.waits_for(WaitKind.BREAKPOINT) and step.is_fixed and spec.edits_inputs:
                     given = {**step.input, "reports": place}
                     edited = {"path": step.path, "input": given, "pause_seq": pause.seq}
                     await self._control(number, spec, MessageKind.EDIT, edited, f"{step.path}-{place}")
+            if pause is not None and spec.edits_variables:
+                await self._set(number, spec, 100 + place)
             await self._control(number, spec, MessageKind.RESUME, {"step_over": True}, str(place))
         await self._control(number, spec, MessageKind.BREAKPOINTS, {"breakpoints": []}, "none")
         for place in itertools.count(len(spec.debugged)):
@@ -155,29 +153,30 @@ class Clients:
                 await self._control(number, spec, MessageKind.RESUME, {}, str(place))
             await asyncio.sleep(LOOK)
 
+    async def _set(self, number: int, spec: OrderSpec, value: int) -> None:
+        """Set the variable that steps are called with, once there is one."""
+        execution_id, scope = self.ids[number], Scope(self._org(spec))
+        await self._definite(
+            Answer("set", number, 0.0, "", execution_id),
+            lambda replica: replica.debugging.edit_variables(
+                scope, execution_id, {VARIABLE: value}, OWNER, f"set-{execution_id}-{value}"
+            ),
+            lambda _: str(value),
+            *(ExecutionFinishedError, ExecutionStateError, ValidationError),
+        )
+
     async def _control(
         self, number: int, spec: OrderSpec, kind: MessageKind, body: Mapping[str, Any], place: str = ""
     ) -> None:
         execution_id, scope, name = self.ids[number], Scope(self._org(spec)), kind.value.lower()
-        while True:
-            answer = Answer(name, number, 0.0, "ok", execution_id)
-            at = self._random.randrange(self._world.scenario.replicas)
-            try:
-                execution = await self.ask(
-                    at,
-                    lambda replica: replica.control.ask(
-                        scope, execution_id, kind, OWNER, body, f"{name}-{execution_id}-{place}"
-                    ),
-                )
-                answer.detail = execution.state.value
-            except UNKNOWN as error:
-                answer.outcome, answer.detail = "unknown", repr(error)
-            except (ExecutionFinishedError, ExecutionStateError) as error:
-                answer.outcome, answer.detail = "definite", repr(error)
-            self.told(answer)
-            if answer.outcome != "unknown":
-                return
-            await asyncio.sleep(0.1 + 0.4 * self._random.random())
+        await self._definite(
+            Answer(name, number, 0.0, "", execution_id),
+            lambda replica: replica.control.ask(
+                scope, execution_id, kind, OWNER, body, f"{name}-{execution_id}-{place}"
+            ),
+            lambda execution: execution.state.value,
+            *(ExecutionFinishedError, ExecutionStateError),
+        )
 
     async def signal(self, number: int, spec: OrderSpec) -> None:
         """Send an execution signals, one after the other."""
@@ -188,29 +187,16 @@ class Clients:
         for place, pause in enumerate(spec.signals):
             await asyncio.sleep(pause)
             request_id = f"signal-{execution_id}-{place}"
-            while True:
-                answer = await self._signalled(number, scope, request_id)
-                if answer.outcome == "definite":
-                    return
-                if answer.outcome == "ok":
-                    break
-                await asyncio.sleep(0.1 + 0.4 * self._random.random())
-
-    async def _signalled(self, number: int, scope: Scope, request_id: str) -> Answer:
-        execution_id = self.ids[number]
-        answer = Answer("signal", number, 0.0, "ok", execution_id)
-        at = self._random.randrange(self._world.scenario.replicas)
-        try:
-            _, signal_id = await self.ask(
-                at, lambda replica: replica.signalling.send(scope, execution_id, NAME, {}, OWNER, request_id)
+            is_kept = await self._definite(
+                Answer("signal", number, 0.0, "", execution_id),
+                lambda replica, request_id=request_id: replica.signalling.send(
+                    scope, execution_id, NAME, {}, OWNER, request_id
+                ),
+                lambda sent: str(sent[1]),
+                *(ExecutionFinishedError, ExecutionStateError),
             )
-            answer.detail = str(signal_id)
-        except UNKNOWN as error:
-            answer.outcome, answer.detail = "unknown", repr(error)
-        except (ExecutionFinishedError, ExecutionStateError) as error:
-            answer.outcome, answer.detail = "definite", repr(error)
-        self.told(answer)
-        return answer
+            if not is_kept:
+                return
 
     async def answer(self, number: int, patience: float) -> None:
         """Do what the steps of an execution ask of people, each task after a while, until it has ended."""
@@ -230,23 +216,32 @@ class Clients:
 
     async def _complete(self, number: int, task: Task) -> None:
         person, outcome = Person(task.org, PERSON), self._random.choice(task.outcomes)
-        request_id = f"answer-{task.id}"
+        asked = Answer("complete", number, 0.0, "", task.execution_id, outcome)
+        asked.path, asked.iteration = task.path, task.iteration
+        await self._definite(
+            asked,
+            lambda replica: replica.people.complete(person, task.id, outcome, {}, "", f"answer-{task.id}"),
+            lambda _: outcome,
+            TaskEndedError,
+        )
+
+    async def _definite(
+        self, asked: Answer, make: Any, detail: Callable[[Any], str], *refusals: type[Exception]
+    ) -> bool:
+        """Ask, any replica each time, until the answer is definite; return whether it is no refusal."""
         while True:
-            answer = Answer("complete", number, 0.0, "ok", task.execution_id, outcome)
-            answer.path, answer.iteration = task.path, task.iteration
+            answer = replace(asked, outcome="ok")
             at = self._random.randrange(self._world.scenario.replicas)
             try:
-                await self.ask(
-                    at, lambda replica: replica.people.complete(person, task.id, outcome, {}, "", request_id)
-                )
-            except UNKNOWN:
-                answer.outcome = "unknown"
-            except TaskEndedError:
-                answer.outcome = "definite"
+                answer.detail = detail(await self.ask(at, make))
+            except UNKNOWN as error:
+                answer.outcome, answer.detail = "unknown", repr(error)
+            except refusals as error:
+                answer.outcome, answer.detail = "definite", repr(error)
             self.told(answer)
             if answer.outcome != "unknown":
-                return
-            await asyncio.sleep(0.1 + 0.4 * self._random.random())
+                return answer.outcome == "ok"
+            await rest(self._random)
 
     async def watch(self, number: int, spec: OrderSpec) -> None:
         """Watch an execution to its end, cutting the connection at random and going on at another replica."""

@@ -20,6 +20,7 @@ def check_breakpoints(world: World) -> Iterator[str]:
 
 def _of(messages: list[ExecutionEvent]) -> Iterator[str]:
     shown: dict[tuple[str, int], Any] = {}
+    since: dict[tuple[str, int], Any] = {}
     held = ""
     for message in messages:
         kind = message.WhichOneof("kind") or ""
@@ -29,7 +30,10 @@ def _of(messages: list[ExecutionEvent]) -> Iterator[str]:
         held = ""
         match kind:
             case "step_waiting" if body.wait.HasField("breakpoint"):
-                held = body.path
+                key, begun = (body.path, body.iteration), body.wait.start_time
+                # One that is shown anew is held already.
+                held = body.path if since.get(key) != begun else ""
+                since[key] = begun
                 if body.HasField("input"):
                     shown[body.path, body.iteration] = body.input
             case "step_edited":

@@ -181,7 +181,13 @@ class Link:
     def create(self, new: NewExecution) -> asyncio.Future[Created]:
         """See Journal."""
         self._decided[id(new)] = self._loop.time()
+        if new.alone_in is not None:
+            return asyncio.ensure_future(self._create_alone(new))
         return self.committer.create(new)
+
+    async def _create_alone(self, new: NewExecution) -> Created:
+        """Make it in a transaction of its own, as what is to be alone."""
+        return await self.call("create", lambda: self._database.create(self.process, new, self.decided(new)))
 
     def submit(self, transition: Transition) -> asyncio.Future[CommitResult]:
         """See Journal."""

@@ -1,4 +1,4 @@
-"""Planted bugs (FAULTS M1 to M36): each must turn its oracle red, or the oracle is broken."""
+"""Planted bugs (FAULTS M1 to M40): each must turn its oracle red, or the oracle is broken."""
 
 from __future__ import annotations
 
@@ -301,6 +301,24 @@ def _lost_edit(stack: ExitStack) -> None:
     before = restoring.restoring
     for module in (restoring, driver):
         _replace(stack, module, "restoring", restored)
+
+
+@_mutant("M39", "a variable that was set by hand is lost by failover", "CA10")
+def _lost_variable(stack: ExitStack) -> None:
+    def restored(definition: Definition, detail: ExecutionDetail, worker: str) -> Work[State]:
+        return before(definition, structs.replace(detail, edited={}), worker)
+
+    before = restoring.restoring
+    for module in (restoring, driver):
+        _replace(stack, module, "restoring", restored)
+
+
+@_mutant("M40", "a start by a signal looks only in its own process for one that goes on", "ST15")
+def _started_beside(stack: ExitStack) -> None:
+    def create(self: journal.MemoryJournal, new: NewExecution) -> Created:
+        return before(self, structs.replace(new, alone_in=None))  # type: ignore[no-any-return]
+
+    before = _replace(stack, journal.MemoryJournal, "_create", create)
 
 
 @_mutant("M34", "a retry runs again what has completed", "RE1")

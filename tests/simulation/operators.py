@@ -14,12 +14,17 @@ from persistence.errors import PersistenceError
 from persistence.listing import ExecutionFilter
 from persistence.model import Execution, ExecutionState, MessageKind, Scope, Workflow
 from service.engine.bulk.bulks import Wanted
+from service.engine.creations import RaceLostError
 from service.engine.forks import Forked, ForkRequest
+from service.engine.requests import StartRequest
 from service.engine.retries import Change, Retry
+from service.engine.signal_starts import Sent
+from service.engine.signalling import CorrelationAmbiguousError
 from service.engine.violations import ValidationError
-from tests.simulation.clients import LOOK, OWNER, UNKNOWN, Clients
+from tests.simulation.clients import LOOK, OWNER, UNKNOWN, Clients, rest
 from tests.simulation.history import Answer
-from tests.simulation.scenario import BulkSpec, ForkSpec, HaltSpec, OrderSpec, RetrySpec
+from tests.simulation.scenario import BulkSpec, ForkSpec, HaltSpec, OrderSpec, RetrySpec, SignalStartSpec
+from tests.simulation.signalling import GROUP, NAME
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -143,6 +148,22 @@ class Operators:
                 if row.execution.org == spec.org and row.execution.run > 1:
                     await self._until_end(row.execution.id, resumes=True)
 
+    async def signal(self, spec: SignalStartSpec, place: int) -> None:
+        """Send a signal to what goes on of a workflow for a correlation id, or start an execution with it."""
+        await self._world.until(spec.time)
+        workflow = self._world.scenario.workflows[spec.workflow]
+        scope, request_id = Scope(workflow.org), f"signal-start-{place}"
+        start = StartRequest(workflow.document["name"], input=spec.input, correlation_id=f"{GROUP}{spec.group}")
+
+        def ask(replica: Any) -> Coroutine[Any, Any, Sent]:
+            return replica.signal_starts.send(scope, OWNER, start, NAME, {}, request_id)  # type: ignore[no-any-return]
+
+        # Two go on where somebody has retried in bulk what had ended, and the signal is for neither.
+        answer = Answer("signal", -1, 0.0, "", None, request_id)
+        sent = await self._ask(answer, ask)
+        if sent is not None:
+            answer.execution_id, answer.detail = sent.execution.id, str(sent.signal_id)
+
     async def halt(self, spec: HaltSpec) -> None:
         """Pause a workflow for a while."""
         await self._world.until(spec.time)
@@ -194,9 +215,9 @@ class Operators:
             try:
                 given: _Given = await self._clients.ask(at, make)
             except UNKNOWN:
-                await asyncio.sleep(0.1 + 0.4 * self._random.random())
+                await rest(self._random)
                 continue
-            except (PersistenceError, ValidationError) as error:
+            except (PersistenceError, ValidationError, CorrelationAmbiguousError, RaceLostError) as error:
                 answer.outcome = "definite"
                 self._clients.told(answer)
                 self._world.history.note(answer.time, "client", answer.kind, repr(error))

@@ -7,6 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from tests.simulation.editing import READ, VARIABLE
 from tests.simulation.scenario import (
     BulkSpec,
     Fault,
@@ -16,6 +17,7 @@ from tests.simulation.scenario import (
     Request,
     RetrySpec,
     Scenario,
+    SignalStartSpec,
     Spec,
 )
 from tests.simulation.signalling import NAME
@@ -48,6 +50,8 @@ def scenario(seed: int) -> Scenario:
     orders = [_signalled(Random(f"scenario {seed} signals {number}"), order) for number, order in enumerate(orders)]
     orders = [_gone_on(Random(f"scenario {seed} retries {number}"), order) for number, order in enumerate(orders)]
     orders = [_dry(Random(f"scenario {seed} dry {number}"), order) for number, order in enumerate(orders)]
+    orders = [_edited(Random(f"scenario {seed} edits {number}"), order) for number, order in enumerate(orders)]
+    _let_read_a_variable(workflows, Random(f"scenario {seed} variables"))
     ttl = random.choice((2.0, 2.0, 3.0))
     return Scenario(
         seed=seed,
@@ -67,6 +71,7 @@ def scenario(seed: int) -> Scenario:
         max_running=random.choice((2_000, 2_000, 2)),
         bulks=_bulks(Random(f"scenario {seed} bulks"), workflows),
         halts=_halts(Random(f"scenario {seed} halts"), len(workflows)),
+        signal_starts=_signal_starts(Random(f"scenario {seed} signal starts"), workflows),
     )
 
 
@@ -120,6 +125,36 @@ def _debugged(random: Random, order: OrderSpec) -> OrderSpec:
     if order.paused_at is not None or random.random() > 0.3:
         return order
     return replace(order, debugged=[random.choice((0.0, 0.3, 1.0, 3.0)) for _ in range(random.randint(1, 4))])
+
+
+def _edited(random: Random, order: OrderSpec) -> OrderSpec:
+    """Return an order of which somebody who debugs it edits inputs, variables, or both."""
+    edits_inputs, edits_variables = random.choice(((True, False), (True, True), (False, True)))
+    return replace(order, edits_inputs=edits_inputs, edits_variables=edits_variables)
+
+
+def _let_read_a_variable(workflows: list[Spec], random: Random) -> None:
+    for spec in workflows:
+        first, *others = spec.document["steps"]
+        if "params" not in first or first["handler"] not in ("effect", "pure") or random.random() < 0.4:
+            continue
+        first["assign"] = {**first.get("assign", {}), VARIABLE: "1"}
+        for step in others:
+            if step["handler"] in ("effect", "pure") and random.random() < 0.6:
+                step["params"] = {**step["params"], "value": READ}
+
+
+def _signal_starts(random: Random, workflows: list[Spec]) -> list[SignalStartSpec]:
+    """Return signals of which several are for the same at once; nothing is started that takes processes down."""
+    made = list[SignalStartSpec]()
+    for group in range(random.choice((0, 0, 1, 2))):
+        number, time = random.randrange(len(workflows)), random.uniform(0.0, SPAN * 0.7)
+        if any(step["params"].get("kills") for step in workflows[number].document["steps"]):
+            continue
+        for _ in range(random.randint(1, 4)):
+            made.append(SignalStartSpec(round(time, 3), number, group, {"n": random.randint(0, 9)}))
+            time += random.choice((0.0, 0.0, 0.001, 0.3, 3.0))
+    return made
 
 
 def _gone_on(random: Random, order: OrderSpec) -> OrderSpec:

@@ -14,12 +14,14 @@ from persistence.repository import Repository
 from service.app import Surroundings, build_engine
 from service.config import Config
 from service.engine.clock import StoreClock
+from service.engine.debugging import Debugging
 from service.engine.handlers.create_task import create_task
 from service.engine.handlers.registry import Registry
 from service.engine.handlers.wait import wait
 from service.engine.handlers.wait_signal import wait_signal
 from service.engine.parsing import Defaults
 from service.engine.running.leases import LeaseKeeper
+from service.engine.signal_starts import SignalStarts
 from service.engine.signalling import Signalling
 from tests.simulation.database import BEGINNING, Database
 from tests.simulation.effects import Effects
@@ -71,6 +73,8 @@ class Replica:
         self.people, self.control = engine.people, engine.control
         self.bulks, self._carrier = engine.bulks, engine.carrier if scenario.bulks else None
         self.signalling = Signalling(repository, engine.workflows, engine.control)
+        self.signal_starts = SignalStarts(repository, engine.workflows, self.signalling, engine.executions.creations)
+        self.debugging = Debugging(repository, engine.workflows, engine.control, registry)
         self.effects.runner = self.runner
         self.leases = LeaseKeeper(repository, self.runner.tenure, self.clock, scenario.ttl, self.new_incarnation)
         loop.spawn(self.process, self._serve(), "serve")

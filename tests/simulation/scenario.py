@@ -69,6 +69,15 @@ class HaltSpec(msgspec.Struct, frozen=True):
     pauses_running: bool = False
 
 
+class SignalStartSpec(msgspec.Struct, frozen=True):
+    """A signal at a time to what goes on of a workflow for a group of such signals, or to what it starts."""
+
+    time: float
+    workflow: int
+    group: int
+    input: Mapping[str, Any]
+
+
 class OrderSpec(msgspec.Struct, frozen=True):
     """An execution that somebody wants, and what they do with it."""
 
@@ -87,6 +96,9 @@ class OrderSpec(msgspec.Struct, frozen=True):
     is_hard: bool = False
     debugged: list[float] = []
     """Seconds for which somebody who debugs it lets it be held before each of its first steps."""
+    edits_inputs: bool = True
+    edits_variables: bool = False
+    """What somebody who debugs it changes meanwhile."""
     signals: list[float] = []
     """Seconds after which somebody sends it a signal, from when it is known or from the one before."""
     retries: list[RetrySpec] = []
@@ -128,14 +140,24 @@ class Scenario(msgspec.Struct, frozen=True):
     max_running: int = 2_000
     bulks: list[BulkSpec] = []
     halts: list[HaltSpec] = []
+    signal_starts: list[SignalStartSpec] = []
 
     @property
     def healed_at(self) -> float:
         """When the last fault is over."""
         ends = [fault.time + fault.duration for fault in self.faults]
         begun = [*(request.time for request in self.requests), *(bulk.time for bulk in self.bulks)]
+        begun += [signal.time for signal in self.signal_starts]
         ends += [halt.time + halt.span for halt in self.halts]
         return max([*ends, *begun], default=0.0)
+
+    def order_of(self, correlation_id: str) -> OrderSpec:
+        """Return what somebody ordered of an execution; what a signal started is ordered without more."""
+        kind, _, number = correlation_id.partition("-")
+        if kind == "order":
+            return self.orders[int(number)]
+        spec = next(each for each in self.signal_starts if each.group == int(number))
+        return OrderSpec(spec.workflow, spec.input)
 
     def save(self, path: Path) -> None:
         """Write it to a file."""

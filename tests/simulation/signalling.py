@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 NAME = "go"
 """Of all signals."""
+GROUP = "group-"
+"""With what the correlation ids begin of executions that signals start."""
 
 
 def check_signals(world: World) -> Iterator[str]:
@@ -36,6 +39,24 @@ def check_signals(world: World) -> Iterator[str]:
         problems += [f"signal {each} came {n} times" for each, n in Counter(came).items() if n > 1]
         problems += _taken(messages, {signal.id for signal in row.signals})
         yield from (f"ST14: {problem} ({execution_id})" for problem in problems)
+
+
+def check_signal_starts(world: World) -> Iterator[str]:
+    """Give executions that a signal started beside another one, and those that started without it (ST15)."""
+    runs, begun = Runs(world), dict[UUID, float]()
+    for write in world.history.writes:
+        row = world.database.tables.executions.get(write.execution_id)
+        if write.base_seq or row is None or not row.execution.correlation_id.startswith(GROUP):
+            continue
+        begun[write.execution_id] = write.committed
+        if all(event.kind != "signal_received" for event in write.events):
+            yield f"ST15: {write.execution_id} was kept without the signal that started it"
+    rows = world.database.tables.executions
+    for one, other in itertools.permutations(begun, 2):
+        is_same = rows[one].execution.correlation_id == rows[other].execution.correlation_id
+        end = runs.end(one, 1)
+        if is_same and begun[one] <= begun[other] and (end is None or begun[other] < end[0]):
+            yield f"ST15: {other} was started while {one} went on"
 
 
 def _taken(messages: list[ExecutionEvent], kept: set[UUID]) -> Iterator[str]:

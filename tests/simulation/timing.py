@@ -38,8 +38,7 @@ def check_times(world: World) -> Iterator[str]:
         messages = opened(row.events)
         times = decided.get(execution_id, [])
         if len(times) == len(messages):
-            number = int(row.execution.correlation_id.removeprefix("order-"))
-            order = world.scenario.orders[number]
+            order = world.scenario.order_of(row.execution.correlation_id)
             delay = order.start_delay if row.execution.lineage is None else 0.0
             document = world.scenario.workflows[order.workflow].document
             timeout = order.timeout or document["timeout"]

@@ -116,6 +116,8 @@ class World:
         for place, bulk in enumerate(self.scenario.bulks):
             tasks.append(self._spawn(self.operators.act(bulk, place), "bulk"))
         tasks += [self._spawn(self.operators.halt(halt), "halt") for halt in self.scenario.halts]
+        for place, signal in enumerate(self.scenario.signal_starts):
+            tasks.append(self._spawn(self.operators.signal(signal, place), "signal with start"))
         faults = [self._spawn(self._inflict(fault), "fault") for fault in self.scenario.faults]
         await asyncio.gather(*faults)
         await self.until(self.scenario.healed_at)
