@@ -15,10 +15,8 @@ from service.app import Surroundings, build_engine
 from service.config import Config
 from service.engine.clock import StoreClock
 from service.engine.debugging import Debugging
-from service.engine.handlers.create_task import create_task
+from service.engine.handlers.builtin import ENGINE_HANDLERS
 from service.engine.handlers.registry import Registry
-from service.engine.handlers.wait import wait
-from service.engine.handlers.wait_signal import wait_signal
 from service.engine.parsing import Defaults
 from service.engine.running.leases import LeaseKeeper
 from service.engine.signal_starts import SignalStarts
@@ -62,7 +60,7 @@ class Replica:
         self.link.writer.patience = scenario.unknown_timeout
         repository = cast(Repository, self.link)
         self.effects = Effects(loop, history, self.process)
-        registry = Registry((*self.effects.handlers(), wait(), create_task(), wait_signal()))
+        registry = Registry((*self.effects.handlers(), *ENGINE_HANDLERS.values()))
         self.clock = StoreClock(loop.time)
         # What this machine takes for the time; the store says better.
         self.clock._known = self.clock._known._replace(moment=BEGINNING + timedelta(seconds=loop.time() + skew))

@@ -17,10 +17,8 @@ import structlog
 
 from persistence.errors import CursorAheadError, UnavailableError
 from persistence.model import Scope
-from service.engine.handlers.create_task import create_task
+from service.engine.handlers.builtin import ENGINE_HANDLERS
 from service.engine.handlers.registry import Registry
-from service.engine.handlers.wait import wait
-from service.engine.handlers.wait_signal import wait_signal
 from service.engine.parsing import parse
 from tests.simulation.clients import OWNER, Clients
 from tests.simulation.database import Database, finished
@@ -134,7 +132,7 @@ class World:
             finished(self.database.memory.create_workflow(spec.org, UUID(int=number + 1), spec.document, OWNER))
 
     def _registry(self) -> Registry:
-        return Registry((*Effects(self.loop, self.history, WORLD).handlers(), wait(), create_task(), wait_signal()))
+        return Registry((*Effects(self.loop, self.history, WORLD).handlers(), *ENGINE_HANDLERS.values()))
 
     def _spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         return self.loop.spawn(WORLD, coroutine, name)
