@@ -96,6 +96,30 @@ def test_variables_that_are_set_are_seen_by_what_is_held_and_by_what_comes_later
     check(driver)
 
 
+def test_variables_that_come_behind_a_failure_are_seen_by_a_later_run() -> None:
+    """CA10: they were set before it was known."""
+    driver = Driver(
+        graph(
+            step("a", assign={"n": "1"}),
+            step("b", depends_on=["a"]),
+            step("c", depends_on=["a"]),
+            step("d", params={"n": "${ vars.n }"}, depends_on=["a"]),
+        )
+    )
+    driver.set_breakpoints("d")
+    driver.start()
+    driver.succeed("a")
+    driver.fail("b", failure=FATAL)  # its end waits for what still runs
+    plan = driver.edit_variables({"n": 7})
+    assert [event.body for event in plan.events] == [events.VariablesAssigned("", {"n": 7}, edited_by="ann")]
+    driver.stopped("c")
+    assert driver.state.state is ExecutionState.FAILED
+    check(driver)
+    driver.reopen()
+    driver.resume()
+    assert driver.running["d"].params == {"n": 7}
+
+
 def test_what_a_held_step_shows_anew_is_counted_each_time_that_it_is_written() -> None:
     driver = Driver(sequence(step("a", assign={"n": "1"}), step("b", params={"n": "${ vars.n }"})))
     driver.set_breakpoints("b")

@@ -61,17 +61,19 @@ class BreakpointRules(EndRules):
     def edit_variables(self, message: Message) -> None:
         """Let expressions see other values of variables, until a step assigns them.
 
-        What is held sees them, too, unless somebody has changed what it is called with.
+        What is held sees them, too, unless somebody has changed what it is called with. Where an end is decided before
+        they are heard of, later runs see them.
         """
         given = message.body.get("vars")
-        if not self.draft.is_paused or not isinstance(given, dict) or not given:
+        if self.draft.state.state is not ExecutionState.PAUSED or not isinstance(given, dict) or not given:
             return
         state, size = self.draft.state, payload.size(given)
         self.draft.charge(size)
         self._enough += size  # it was counted when it was sent, and nothing begins of it
         self.draft.change(vars={**state.vars, **given}, edited=edited(state.edited, given, self.draft.next_seq))
         self.draft.record(events.VariablesAssigned("", given, edited_by=message.sender))
-        for step in sorted(self.draft.open.values(), key=lambda step: step.path):
+        held = sorted(self.draft.open.values(), key=lambda step: step.path) if self.draft.is_paused else []
+        for step in held:
             if step.waits_for(WaitKind.BREAKPOINT) and step.wait is not None and not step.wait.edited:
                 self._look_again(step, step.wait)
         self.allowance.count(WORK_OF_LOOK * len(self.draft.open))
