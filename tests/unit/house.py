@@ -50,6 +50,11 @@ class House:
             self.called[context.step_path].set()
             return value
 
+        @handler("peek", effect="none")
+        async def peek(context: StepContext) -> None:
+            """Have no effect."""
+            self.called[context.step_path].set()
+
         @handler("gate", effect="external")
         async def gate(context: StepContext) -> Any:
             """Wait for the gate of the step."""
@@ -99,7 +104,7 @@ class House:
             context.variables["input"]["more"] = 3
             return [context.variables["input"], sorted(context.variables)]
 
-        return [give, gate, deaf, tidy, breaking, change]
+        return [give, peek, gate, deaf, tidy, breaking, change]
 
     @asynccontextmanager
     async def process(self, **settings: Any) -> AsyncIterator[Engine]:

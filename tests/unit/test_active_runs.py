@@ -19,7 +19,7 @@ class Scene:
     """Runs of a process that has ten places, and what decides about places beside them."""
 
     def __init__(self) -> None:
-        self.ownership = SimpleNamespace(may_take=True)
+        self.ownership = SimpleNamespace(may_take=True, generation=5)
         self.quarantine = SimpleNamespace(is_exclusive=False)
         self.stuck: list[object] = []
         self.held = Held(100)
@@ -62,6 +62,24 @@ def run(number: int, **of: str) -> Any:
 @pytest.fixture
 def scene() -> Scene:
     return Scene()
+
+
+def test_what_was_let_go_since_the_store_was_asked_is_known_while_answers_may_come(scene: Scene) -> None:
+    runs, one, other = scene.runs, run(1), run(2)
+    runs.add(one)
+    with runs.asking() as early:
+        runs.remove(one)
+        with runs.asking() as late:
+            assert [runs.has_gone_on(one.execution, asked) for asked in (early, late)] == [True, False]
+            newer: Any = SimpleNamespace(id=one.id, epoch=4)
+            assert [runs.has_gone_on(each, early) for each in (newer, other.execution)] == [False, False]
+        assert early.generation == 5
+    with runs.asking() as later:
+        assert not runs.has_gone_on(one.execution, later)
+    runs.add(other)
+    runs.remove(other)  # nobody has asked
+    with runs.asking() as asked:
+        assert not runs.has_gone_on(other.execution, asked)
 
 
 def test_what_runs_is_known_by_its_id_and_takes_a_place(scene: Scene) -> None:

@@ -13,15 +13,18 @@ from msgspec.structs import replace
 from persistence.model import Execution
 from persistence.transition import CommitResult
 from service.engine.running import driver as driving
+from service.engine.running.active_runs import Asked
 from tests.unit.planner_definitions import sequence, step
 from tests.unit.planner_programs import Driver
 
 
 class Runs(set[Any]):
-    """Runs that have ended as soon as they began, and that are told nothing before."""
+    """Runs that are told nothing before they begin."""
 
     known: Any = None
     """The run of each execution, if there is one."""
+    let_go = 0
+    """The epoch of the run that has been let go since the store was asked."""
 
     def get(self, execution_id: UUID) -> Any:
         """Return the run of an execution."""
@@ -35,6 +38,10 @@ class Runs(set[Any]):
 
     def arrived(self, execution_id: UUID) -> None:
         """Note none."""
+
+    def has_gone_on(self, execution: Execution, _: Asked) -> bool:
+        """Return whether what has been let go since is as new."""
+        return execution.epoch <= self.let_go
 
     def told(self, execution_id: UUID) -> int:
         """Return that it was told nothing."""
@@ -66,7 +73,7 @@ class Adopting:
     async def take_up(self, epoch: int, generation: int = 0) -> None:
         """Take up what was read at an epoch."""
         execution = replace(self._program.execution, incarnation=self._incarnation, epoch=epoch, wake_time=None)
-        await self._driver.adopt(replace(self._program.stored, execution=execution), generation)
+        await self._driver.adopt(replace(self._program.stored, execution=execution), Asked(generation, 0))
 
     async def of(self, execution: Execution) -> Any:
         """Return the definition; at the second epoch as late as the test wants."""
@@ -106,6 +113,14 @@ async def test_what_was_read_before_the_lease_ran_out_is_not_driven(process: Ado
     assert process.looked_for == [process.execution_id]
     await process.take_up(2, generation=1)
     assert process.begun == [2]
+
+
+async def test_what_was_read_before_the_process_let_it_go_is_not_driven(process: Adopting) -> None:
+    """ST10: it may have been parked since, and others may have taken it."""
+    process.runs.let_go = 3
+    await process.take_up(3)
+    await process.take_up(4)
+    assert process.begun == [4]
 
 
 async def test_what_the_process_has_anew_and_still_runs_is_looked_for(process: Adopting) -> None:

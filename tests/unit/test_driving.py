@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import pytest_asyncio
 
+from persistence.breakpoints import Breakpoint
 from persistence.errors import UnavailableError
-from persistence.model import ExecutionState
+from persistence.model import ExecutionState, MessageKind
+from persistence.posting import Posting
 from persistence.transition import CommitResult, Transition
 from service.engine.requests import StartRequest
 from service.engine.watch import Output
@@ -60,6 +63,22 @@ async def test_a_cancel_stops_what_runs(house: House) -> None:
     assert house.stopped == ["a"]
     detail = await house.ended(engine, created)
     assert (detail.execution.counts.cancelled, list(by_path(detail))) == (2, ["a"])
+
+
+@pytest.mark.parametrize("handler_name", ["give", "peek"])
+async def test_nothing_begins_between_a_resume_and_a_cancel_that_have_both_come(
+    house: House, handler_name: str
+) -> None:
+    """CA3: the cancel was answered before the process took the execution."""
+    async with house.process() as one:
+        created = await begun(one, step("a", handler_name), breakpoints=[Breakpoint("a")])
+    row = await house.repository.get_execution(SCOPE, created.execution.id)
+    assert row.state is ExecutionState.PAUSED
+    await house.repository.post(SCOPE, created.execution.id, Posting(uuid4(), MessageKind.RESUME, "ann", {}), None)
+    await house.repository.request_cancel(SCOPE, created.execution.id, "ann", "enough")
+    other = await house.open()
+    assert (await house.ended(other, created)).execution.state is ExecutionState.CANCELLED
+    assert not house.called["a"].is_set()
 
 
 async def test_a_handler_that_does_not_stop_is_waited_for_no_longer_than_the_grace(house: House) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import weakref
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -45,6 +46,10 @@ class Breaking:
         self.tasks = self.journal = self.ownership = self
         self.spawned: list[asyncio.Task[None]] = []
         self.incarnation, self.generation = uuid4(), 0
+
+    def asking(self) -> AbstractContextManager[None]:
+        """Nothing else is driven here."""
+        return nullcontext()
 
     async def condemn(self, *_: object) -> None:
         """Nothing is condemned here."""

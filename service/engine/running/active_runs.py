@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, KeysView
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from persistence.journal import MessageKey
@@ -16,6 +16,13 @@ from service.engine.held import Held
 from service.engine.running.context import Context
 from service.engine.running.quarantine import Quarantine
 from service.engine.running.run import Run
+
+
+class Asked(NamedTuple):
+    """When the store was asked for executions: the generation of the ownership, and how many runs had ended by then."""
+
+    generation: int
+    ends: int
 
 
 class ActiveRuns:
@@ -32,6 +39,10 @@ class ActiveRuns:
         self._quarantine = quarantine
         self._definitions = definitions
         self._runs: dict[UUID, Run] = {}
+        self._asking = 0
+        self._ends = 0
+        # The epoch of each run that has ended while the store was being asked for executions, and which end it was.
+        self._ended: dict[UUID, tuple[int, int]] = {}
         # By how many: what a claim has brought may be taken up at the same time for another reason.
         self._coming: Counter[UUID] = Counter()
         # Of those: the messages that were delivered, and what stands for each that was only heard of.
@@ -93,7 +104,29 @@ class ActiveRuns:
         """Count a run no longer."""
         if self._runs.get(run.id) is run:
             del self._runs[run.id]
+            if self._asking:
+                self._ends += 1
+                self._ended[run.id] = run.execution.epoch, self._ends
             self.shares.give_back(run.execution.org, run.execution.owner)
+
+    @contextmanager
+    def asking(self) -> Iterator[Asked]:
+        """Give when the store is asked for executions, until these are taken up: an answer may come late."""
+        self._asking += 1
+        try:
+            yield Asked(self._ownership.generation, self._ends)
+        finally:
+            self._asking -= 1
+            if not self._asking:
+                self._ended.clear()
+
+    def has_gone_on(self, execution: Execution, asked: Asked) -> bool:
+        """Return whether an execution was driven here, in the same epoch or a later one, and let go since then.
+
+        What was read of it is older than that.
+        """
+        epoch, end = self._ended.get(execution.id, (0, 0))
+        return end > asked.ends and execution.epoch <= epoch
 
     def remove_all(self) -> list[Run]:
         """Count none of the runs any longer, and return them."""

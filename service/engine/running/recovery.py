@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 from uuid import UUID
 
@@ -14,6 +15,7 @@ import structlog
 from persistence.errors import PersistenceError, UnavailableError
 from persistence.model import ExecutionDetail
 from service.engine.failure import Failure
+from service.engine.running.active_runs import Asked
 from service.engine.running.context import Context
 
 log = structlog.get_logger(__name__)
@@ -45,10 +47,14 @@ class Pauses:
 class Taker(Protocol):
     """What executions that were found are handed to."""
 
-    async def adopt(self, detail: ExecutionDetail, generation: int, verdict: Failure | None = None) -> None:
+    def asking(self) -> AbstractContextManager[Asked]:
+        """Give when the store is asked for executions, until these are taken up."""
+        ...
+
+    async def adopt(self, detail: ExecutionDetail, asked: Asked, verdict: Failure | None = None) -> None:
         """Go on with an execution from what was recorded, or end it by a verdict.
 
-        `generation` is that of the ownership when the store was asked for it.
+        `asked` is when the store was asked for it.
         """
         ...
 
@@ -102,9 +108,10 @@ class Recovery:
             if verdict is not None and is_hopeless:
                 await self._taker.condemn(execution_id, verdict)
                 return
-            found = await self._load(execution_id)
-            if found is not None:
-                await self._taker.adopt(*found, verdict)
+            pause = 0.05
+            while not await self._take_up(execution_id, verdict):
+                await asyncio.sleep(pause * (0.5 + self._context.draw()))
+                pause = min(2 * pause, 1.0)
         except PersistenceError as error:  # a sweep finds it again
             log.warning("execution not taken up yet", execution_id=str(execution_id), error=str(error))
         finally:
@@ -112,14 +119,13 @@ class Recovery:
             if not self._under_way[execution_id]:
                 del self._under_way[execution_id]
 
-    async def _load(self, execution_id: UUID) -> tuple[ExecutionDetail, int] | None:
-        """Return the execution if it is still ours, and the generation; asks until the store answers."""
-        ownership, pause = self._context.ownership, 0.05
-        while True:
-            generation = ownership.generation
+    async def _take_up(self, execution_id: UUID, verdict: Failure | None) -> bool:
+        """Hand the execution over if it is still ours; return whether the store has answered."""
+        with self._taker.asking() as asked:
             try:
-                detail = await self._context.journal.load(ownership.incarnation, execution_id)
-                return None if detail is None else (detail, generation)
+                detail = await self._context.journal.load(self._context.ownership.incarnation, execution_id)
             except UnavailableError:
-                await asyncio.sleep(pause * (0.5 + self._context.draw()))
-                pause = min(2 * pause, 1.0)
+                return False
+            if detail is not None:
+                await self._taker.adopt(detail, asked, verdict)
+            return True

@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-import structlog
 from msgspec.structs import replace
 
 from persistence import failpoints
@@ -31,8 +30,6 @@ from service.engine.running.outcome import outcome
 from service.engine.running.parking import parked_until
 from service.engine.running.timer import Timer
 from service.engine.running.written import transition
-
-log = structlog.get_logger(__name__)
 
 AHEAD = 16
 """Transitions on their way, at most, with which a step may begin before the commit of its start: they are in memory."""
@@ -95,6 +92,9 @@ class Run:
         self._inbox = Inbox(execution.mail)
         self._deaths = Deaths(execution.deaths, state)
         self._attempts = Attempts(self, context)
+        # Attempts whose start is committed, and which begin when all messages that have come are applied: one of these
+        # may be a cancel that was answered.
+        self._due: list[StartAttempt] = []
         self._timer = Timer(context.now, self._fire)
 
     @property
@@ -136,6 +136,7 @@ class Run:
             plan = planner.apply(self.definition, self.state, happening, begins=begins, settles=settles, latest=latest)
             self.share.spend(plan.work)
             self._take(plan, happening, survived=self._deaths.count > 0 and self._is_proof(happening, plan))
+            self._begin_due()
 
     def _is_proof(self, happening: Happening, plan: Plan) -> bool:
         """Whether what happened shows that the execution, whose owners died, does no harm."""
@@ -292,6 +293,7 @@ class Run:
         self._awaits_mail = True
         with self._guard:
             self._hand_over(planner.apply(self.definition, before, result, settles=False), survived=survived)
+            self._begin_due()
         self.context.mail.poke()  # what came while it was closing was let go
 
     def _committed(
@@ -351,7 +353,8 @@ class Run:
         start, or not at all: transitions of an execution are written in order and fenced together. What it emits waits
         for the commit of its start.
         """
-        early = [] if self._is_closing or self._in_flight > AHEAD else self._harmless(plan)
+        is_early = not (self._is_closing or self._in_flight > AHEAD or self._inbox.unread)
+        early = self._harmless(plan) if is_early else []
         for effect in early:
             self._attempts.start(effect, commit)
         return replace(plan, effects=tuple(each for each in plan.effects if each not in early)) if early else plan
@@ -362,9 +365,17 @@ class Run:
     def _perform(self, plan: Plan) -> None:
         for effect in plan.effects:
             if isinstance(effect, StartAttempt):
-                self._start(effect)
+                self._due.append(effect)
             else:
+                self._due = [due for due in self._due if due.key != effect.key]
                 self._attempts.cancel(effect)
+        self._begin_due()
+
+    def _begin_due(self) -> None:
+        if self._due and not self._inbox.unread:
+            due, self._due = self._due, []
+            for effect in due:
+                self._start(effect)
 
     def _start(self, effect: StartAttempt) -> None:
         # Its end, that of its item or of all may have been decided while the start was on its way to the disk.

@@ -193,11 +193,11 @@ class Runner:
         if (run := runs.get(execution.id)) is not None:
             await within(EFFECT, run.settled())
         if execution.id not in runs and self.ownership.may_take:
-            generation = self.ownership.generation
             try:
-                detail = await self.context.journal.claim_one(self.incarnation, execution.org, execution.id)
-                if detail is not None:
-                    await self._driver.adopt(detail, generation)
+                with runs.asking() as asked:
+                    detail = await self.context.journal.claim_one(self.incarnation, execution.org, execution.id)
+                    if detail is not None:
+                        await self._driver.adopt(detail, asked)
             except UnavailableError as error:  # the message is kept, and whoever takes the execution sees it
                 log.warning("message not seen yet", execution_id=str(execution.id), error=str(error))
         if (run := runs.get(execution.id)) is not None:
