@@ -18,6 +18,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 import pytest_asyncio
+import structlog
 from hypothesis import HealthCheck, settings
 
 from persistence.embedded import EmbeddedPostgres
@@ -66,6 +67,9 @@ settings.register_profile(
     derandomize=os.environ.get("FLOWKEEP_TEST_EXAMPLES") != "new",
 )
 settings.load_profile("unhurried")
+
+# The loop stands still while a line is written: rich takes seconds for a traceback on a busy machine, with variables.
+structlog.configure(processors=[structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)])
 
 NewDatabase = Callable[[str], AbstractAsyncContextManager[str]]
 

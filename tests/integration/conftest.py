@@ -66,9 +66,10 @@ def mistakes() -> Iterator[Log]:
             found.append(entry)
         raise structlog.DropEvent
 
+    before = structlog.get_config()
     structlog.configure(processors=[keep])
     yield found
-    structlog.reset_defaults()
+    structlog.configure(**before)
     assert not found
 
 
