@@ -36,8 +36,9 @@ def check_variables(world: World) -> Iterator[str]:
 
 def _called(messages: list[ExecutionEvent], readers: set[str]) -> Iterator[str]:
     value: Any = UNSET
-    # What is held is called with what it has been shown with, as the variable was then or has been set by hand since.
-    held = dict[tuple[str, int], Any]()
+    # What is held is called with what it has been shown with, as the variable was then or has been set by hand until it
+    # was let go, in each of its attempts.
+    held, let_go = dict[tuple[str, int], Any](), dict[tuple[str, int], Any]()
     by_hand = set[tuple[str, int]]()
     for message in messages:
         kind = message.WhichOneof("kind") or ""
@@ -53,11 +54,13 @@ def _called(messages: list[ExecutionEvent], readers: set[str]) -> Iterator[str]:
                 by_hand.add((body.edit.path, body.edit.iteration))
             case "step_waiting" | "step_started" if is_called and body.HasField("input"):
                 key, given = (body.path, body.iteration), from_struct(body.input).get("value")
-                wanted = held.get(key, value)
+                wanted = let_go.get(key, held.get(key, value))
                 if key not in by_hand and given != wanted:
                     yield f"event {message.seq}, {kind}, has {given} for step {body.path}, and it is {wanted}"
                 if kind == "step_waiting":
                     held[key] = given
+                elif key in held:
+                    let_go[key] = held.pop(key)
 
 
 def _lost(world: World, execution_id: UUID, messages: list[ExecutionEvent]) -> Iterator[str]:
