@@ -103,9 +103,8 @@ class Subscription:
         self._is_woken = self._must_read = False
         self.is_untold = False
         """Whether the last wait ended without a reason, and none has come since."""
-        # While it waits: what ends the wait, with whether it was woken. The timer outlives waits that are woken, as
-        # many are for one that is not.
-        self._end: asyncio.Future[bool] | None = None
+        # While it waits: what ends the wait. The timer outlives waits that are woken, as many are for one that is not.
+        self._end: asyncio.Future[None] | None = None
         self._until = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -131,7 +130,9 @@ class Subscription:
 
         True when the table must be read to know what comes after `seq`.
         """
-        if not self._is_woken and not await self._ended(timeout):
+        if not self._is_woken:
+            await self._ended(timeout)
+        if not self._is_woken:
             self.is_untold = True
             return True
         must_read, self._is_woken, self._must_read = self._must_read, False, False
@@ -142,15 +143,15 @@ class Subscription:
         self._must_read |= must_read
         self._is_woken, self.is_untold = True, False
         if self._end is not None and not self._end.done():
-            self._end.set_result(True)
+            self._end.set_result(None)
 
     def close(self) -> None:
         """Wait no more."""
         if self._timer is not None:
             self._timer.cancel()
 
-    async def _ended(self, timeout: float) -> bool:
-        """Return whether it was woken within `timeout` seconds."""
+    async def _ended(self, timeout: float) -> None:
+        """Return when it is woken, or after `timeout` seconds."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
         loop = self._loop
@@ -162,7 +163,7 @@ class Subscription:
             self._timer = loop.call_at(self._until, self._ring)
         self._end = loop.create_future()
         try:
-            return await self._end
+            await self._end
         finally:
             self._end = None
 
@@ -174,7 +175,7 @@ class Subscription:
         if loop.time() < self._until:
             self._timer = loop.call_at(self._until, self._ring)
         else:
-            self._end.set_result(False)
+            self._end.set_result(None)
 
 
 class WatchHub:

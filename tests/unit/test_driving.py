@@ -17,6 +17,7 @@ from persistence.posting import Posting
 from persistence.transition import CommitResult, Transition
 from service.engine.requests import StartRequest
 from service.engine.watch import Output
+from tests.patience import judged
 from tests.unit.house import PATIENCE, SCOPE, SELDOM, House, begun, by_path, opened_house, step
 
 
@@ -314,3 +315,27 @@ async def test_after_a_failed_claim_the_next_one_comes_later_and_asks_for_less(
     async with asyncio.timeout(PATIENCE):
         await enough.wait()
     assert asked[:5] == [100, 50, 25, 12, 6]
+
+
+async def test_what_a_look_takes_before_the_call_that_it_was_sent_by_has_been_told_of(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = await house.open(claim_interval=0.05, park_after=0.0)
+    created = await begun(engine, step("pause", "wait", params={"duration": SELDOM}))
+    claim, claim_one, is_taken = house.repository.claim, house.repository.claim_one, asyncio.Event()
+
+    async def look(*what: Any, **how: Any) -> Any:
+        found = await claim(*what, **how)
+        if found:
+            is_taken.set()
+        return found
+
+    async def late(*what: Any) -> Any:
+        await is_taken.wait()
+        return await claim_one(*what)
+
+    monkeypatch.setattr(house.repository, "claim", look)
+    monkeypatch.setattr(house.repository, "claim_one", late)
+    await engine.control.ask(SCOPE, created.execution.id, MessageKind.PAUSE, "ann", {})
+    await judged(engine.hub.finds)
+    assert +engine.hub.finds.counts == {}

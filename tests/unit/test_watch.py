@@ -211,6 +211,18 @@ async def test_an_event_that_is_told_of_just_after_it_was_found_is_not_counted()
     assert not hub.finds.counts
 
 
+async def test_what_is_told_in_the_turn_in_which_a_wait_runs_out_has_been_told() -> None:
+    execution_id, hub = uuid4(), WatchHub()
+    with hub.subscribe(execution_id) as subscription:
+        waiting = asyncio.create_task(subscription.wait(0, 0.0))
+        for _ in range(3):  # it begins, its time is over, and it has not gone on
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        hub.wake([execution_id])
+        assert await waiting
+        assert not subscription.is_untold
+
+
 @pytest.mark.parametrize(
     ("place", "before"),
     [

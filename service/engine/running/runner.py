@@ -196,6 +196,7 @@ class Runner:
             try:
                 with runs.asking() as asked:
                     detail = await self.context.journal.claim_one(self.incarnation, execution.org, execution.id)
+                    self.context.work.tell()  # or while this was on its way
                     if detail is not None:
                         await self._driver.adopt(detail, asked)
             except UnavailableError as error:  # the message is kept, and whoever takes the execution sees it
