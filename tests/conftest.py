@@ -69,7 +69,12 @@ settings.register_profile(
 settings.load_profile("unhurried")
 
 # The loop stands still while a line is written: rich takes seconds for a traceback on a busy machine, with variables.
-structlog.configure(processors=[structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)])
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 NewDatabase = Callable[[str], AbstractAsyncContextManager[str]]
 

@@ -67,19 +67,19 @@ def scene() -> Scene:
 def test_what_was_let_go_since_the_store_was_asked_is_known_while_answers_may_come(scene: Scene) -> None:
     runs, one, other = scene.runs, run(1), run(2)
     runs.add(one)
-    with runs.asking() as early:
+    with runs.looking() as early:
         runs.remove(one)
-        with runs.asking() as late:
-            assert [runs.has_gone_on(one.execution, asked) for asked in (early, late)] == [True, False]
+        with runs.looking() as late:
+            assert [runs.was_let_go(one.execution, look) for look in (early, late)] == [True, False]
             newer: Any = SimpleNamespace(id=one.id, epoch=4)
-            assert [runs.has_gone_on(each, early) for each in (newer, other.execution)] == [False, False]
+            assert [runs.was_let_go(each, early) for each in (newer, other.execution)] == [False, False]
         assert early.generation == 5
-    with runs.asking() as later:
-        assert not runs.has_gone_on(one.execution, later)
+    with runs.looking() as later:
+        assert not runs.was_let_go(one.execution, later)
     runs.add(other)
     runs.remove(other)  # nobody has asked
-    with runs.asking() as asked:
-        assert not runs.has_gone_on(other.execution, asked)
+    with runs.looking() as look:
+        assert not runs.was_let_go(other.execution, look)
 
 
 def test_what_runs_is_known_by_its_id_and_takes_a_place(scene: Scene) -> None:

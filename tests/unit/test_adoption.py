@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from persistence.model import Execution
 from persistence.transition import CommitResult
 from service.engine.running import driver as driving
-from service.engine.running.active_runs import Asked
+from service.engine.running.active_runs import Look
 from tests.unit.planner_definitions import sequence, step
 from tests.unit.planner_programs import Driver
 
@@ -39,7 +39,7 @@ class Runs(set[Any]):
     def arrived(self, execution_id: UUID) -> None:
         """Note none."""
 
-    def has_gone_on(self, execution: Execution, _: Asked) -> bool:
+    def was_let_go(self, execution: Execution, _: Look) -> bool:
         """Return whether what has been let go since is as new."""
         return execution.epoch <= self.let_go
 
@@ -73,7 +73,7 @@ class Adopting:
     async def take_up(self, epoch: int, generation: int = 0) -> None:
         """Take up what was read at an epoch."""
         execution = replace(self._program.execution, incarnation=self._incarnation, epoch=epoch, wake_time=None)
-        await self._driver.adopt(replace(self._program.stored, execution=execution), Asked(generation, 0))
+        await self._driver.adopt(replace(self._program.stored, execution=execution), Look(generation, 0))
 
     async def of(self, execution: Execution) -> Any:
         """Return the definition; at the second epoch as late as the test wants."""

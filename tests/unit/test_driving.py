@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -16,6 +17,7 @@ from persistence.model import ExecutionState, MessageKind
 from persistence.posting import Posting
 from persistence.transition import CommitResult, Transition
 from service.engine.requests import StartRequest
+from service.engine.running.active_runs import ActiveRuns, Look
 from service.engine.watch import Output
 from tests.patience import judged
 from tests.unit.house import PATIENCE, SCOPE, SELDOM, House, begun, by_path, opened_house, step
@@ -66,13 +68,10 @@ async def test_a_cancel_stops_what_runs(house: House) -> None:
     assert (detail.execution.counts.cancelled, list(by_path(detail))) == (2, ["a"])
 
 
-@pytest.mark.parametrize("handler_name", ["give", "peek"])
-async def test_nothing_begins_between_a_resume_and_a_cancel_that_have_both_come(
-    house: House, handler_name: str
-) -> None:
+async def test_nothing_begins_between_a_resume_and_a_cancel_that_have_both_come(house: House) -> None:
     """CA3: the cancel was answered before the process took the execution."""
     async with house.process() as one:
-        created = await begun(one, step("a", handler_name), breakpoints=[Breakpoint("a")])
+        created = await begun(one, step("a", "peek"), breakpoints=[Breakpoint("a")])
     row = await house.repository.get_execution(SCOPE, created.execution.id)
     assert row.state is ExecutionState.PAUSED
     await house.repository.post(SCOPE, created.execution.id, Posting(uuid4(), MessageKind.RESUME, "ann", {}), None)
@@ -339,3 +338,30 @@ async def test_what_a_look_takes_before_the_call_that_it_was_sent_by_has_been_to
     await engine.control.ask(SCOPE, created.execution.id, MessageKind.PAUSE, "ann", {})
     await judged(engine.hub.finds)
     assert +engine.hub.finds.counts == {}
+
+
+async def test_the_store_is_asked_for_executions_within_a_look(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ST10: what is let go before its answer comes is not taken up from that."""
+    under_way, seen = list[Look](), dict[str, bool]()
+    looking = ActiveRuns.looking
+
+    @contextmanager
+    def noted(self: ActiveRuns) -> Iterator[Look]:
+        with looking(self) as look:
+            under_way.append(look)
+            yield look
+            under_way.remove(look)
+
+    monkeypatch.setattr(ActiveRuns, "looking", noted)
+    for name in ("claim", "claim_one"):
+        ask = getattr(house.repository, name)
+
+        async def asked(*what: Any, name: str = name, ask: Any = ask, **how: Any) -> Any:
+            seen[name] = bool(under_way)
+            return await ask(*what, **how)
+
+        monkeypatch.setattr(house.repository, name, asked)
+    engine = await house.open(park_after=0.0)
+    created = await begun(engine, step("pause", "wait", params={"duration": SELDOM}))
+    await engine.control.ask(SCOPE, created.execution.id, MessageKind.PAUSE, "ann", {})
+    assert seen == {"claim": True, "claim_one": True}

@@ -96,8 +96,9 @@ def test_variables_that_are_set_are_seen_by_what_is_held_and_by_what_comes_later
     check(driver)
 
 
-def test_variables_that_come_behind_a_failure_are_seen_by_a_later_run() -> None:
-    """CA10: they were set before it was known."""
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_variables_that_come_behind_an_end_are_seen_by_a_later_run(is_cancelled: bool) -> None:
+    """CA10: they were set before it was decided; a cancel is heeded before them on a busy loop."""
     driver = Driver(
         graph(
             step("a", assign={"n": "1"}),
@@ -109,11 +110,15 @@ def test_variables_that_come_behind_a_failure_are_seen_by_a_later_run() -> None:
     driver.set_breakpoints("d")
     driver.start()
     driver.succeed("a")
-    driver.fail("b", failure=FATAL)  # its end waits for what still runs
-    plan = driver.edit_variables({"n": 7})
+    if is_cancelled:
+        driver.cancel()
+        driver.stopped("b")
+    else:
+        driver.fail("b", failure=FATAL)
+    plan = driver.edit_variables({"n": 7})  # the end waits for what still runs
     assert [event.body for event in plan.events] == [events.VariablesAssigned("", {"n": 7}, edited_by="ann")]
     driver.stopped("c")
-    assert driver.state.state is ExecutionState.FAILED
+    assert driver.state.state is (ExecutionState.CANCELLED if is_cancelled else ExecutionState.FAILED)
     check(driver)
     driver.reopen()
     driver.resume()

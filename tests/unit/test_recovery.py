@@ -2,7 +2,8 @@
 
 import asyncio
 import weakref
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -44,12 +45,15 @@ class Breaking:
     def __init__(self, execution: UUID) -> None:
         self.execution, self.recovery = execution, Recovery(self, self)  # type: ignore[arg-type]
         self.tasks = self.journal = self.ownership = self
+        self.look: object = None
         self.spawned: list[asyncio.Task[None]] = []
         self.incarnation, self.generation = uuid4(), 0
 
-    def asking(self) -> AbstractContextManager[None]:
-        """Nothing else is driven here."""
-        return nullcontext()
+    @contextmanager
+    def looking(self) -> Iterator[object]:
+        self.look = object()
+        yield self.look
+        self.look = None
 
     async def condemn(self, *_: object) -> None:
         """Nothing is condemned here."""
@@ -58,9 +62,11 @@ class Breaking:
         self.spawned.append(asyncio.create_task(work))
 
     async def load(self, *_: object) -> object:
+        assert self.look is not None
         return object()
 
-    async def adopt(self, *_: object) -> None:
+    async def adopt(self, _: object, look: object, *_more: object) -> None:
+        assert look is self.look
         if len(self.spawned) == 1 and self.breaks:
             self.recovery.look_for(self.execution)
 

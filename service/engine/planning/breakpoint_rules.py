@@ -61,13 +61,14 @@ class BreakpointRules(EndRules):
     def edit_variables(self, message: Message) -> None:
         """Let expressions see other values of variables, until a step assigns them.
 
-        What is held sees them, too, unless somebody has changed what it is called with. Where an end is decided before
-        they are heard of, later runs see them.
+        What is held sees them, too, unless somebody has changed what it is called with. Where an end was decided first,
+        they are kept for a later run.
         """
-        given = message.body.get("vars")
-        if self.draft.state.state is not ExecutionState.PAUSED or not isinstance(given, dict) or not given:
+        state, given = self.draft.state, message.body.get("vars")
+        is_kept = state.state is ExecutionState.PAUSED or state.ending is not None
+        if not is_kept or not isinstance(given, dict) or not given:
             return
-        state, size = self.draft.state, payload.size(given)
+        size = payload.size(given)
         self.draft.charge(size)
         self._enough += size  # it was counted when it was sent, and nothing begins of it
         self.draft.change(vars={**state.vars, **given}, edited=edited(state.edited, given, self.draft.next_seq))

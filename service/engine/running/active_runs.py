@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, KeysView
 from contextlib import contextmanager
+from itertools import takewhile
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -18,11 +19,13 @@ from service.engine.running.quarantine import Quarantine
 from service.engine.running.run import Run
 
 
-class Asked(NamedTuple):
-    """When the store was asked for executions: the generation of the ownership, and how many runs had ended by then."""
+class Look(NamedTuple):
+    """The moment at which the store was asked for executions: the generation of the ownership, and how many runs had
+    been let go while it was being asked.
+    """
 
     generation: int
-    ends: int
+    let_go: int
 
 
 class ActiveRuns:
@@ -39,10 +42,11 @@ class ActiveRuns:
         self._quarantine = quarantine
         self._definitions = definitions
         self._runs: dict[UUID, Run] = {}
-        self._asking = 0
-        self._ends = 0
-        # The epoch of each run that has ended while the store was being asked for executions, and which end it was.
-        self._ended: dict[UUID, tuple[int, int]] = {}
+        # How many looks are under way, by what had been let go when they began.
+        self._looks: Counter[int] = Counter()
+        self._count = 0
+        # The epoch of each run that was let go since the oldest of them began, and its number; the newest comes last.
+        self._let_go: dict[UUID, tuple[int, int]] = {}
         # By how many: what a claim has brought may be taken up at the same time for another reason.
         self._coming: Counter[UUID] = Counter()
         # Of those: the messages that were delivered, and what stands for each that was only heard of.
@@ -104,29 +108,33 @@ class ActiveRuns:
         """Count a run no longer."""
         if self._runs.get(run.id) is run:
             del self._runs[run.id]
-            if self._asking:
-                self._ends += 1
-                self._ended[run.id] = run.execution.epoch, self._ends
+            if self._looks:
+                self._count += 1
+                self._let_go.pop(run.id, None)
+                self._let_go[run.id] = run.execution.epoch, self._count
             self.shares.give_back(run.execution.org, run.execution.owner)
 
     @contextmanager
-    def asking(self) -> Iterator[Asked]:
-        """Give when the store is asked for executions, until these are taken up: an answer may come late."""
-        self._asking += 1
+    def looking(self) -> Iterator[Look]:
+        """Give the moment before the store is asked for executions; to be left when what it gave is taken up."""
+        look = Look(self._ownership.generation, self._count)
+        self._looks[look.let_go] += 1
         try:
-            yield Asked(self._ownership.generation, self._ends)
+            yield look
         finally:
-            self._asking -= 1
-            if not self._asking:
-                self._ended.clear()
+            self._looks[look.let_go] -= 1
+            self._looks += Counter()  # without those that are over
+            oldest = min(self._looks, default=self._count)
+            for each in list(takewhile(lambda each: self._let_go[each][1] <= oldest, self._let_go)):
+                del self._let_go[each]
 
-    def has_gone_on(self, execution: Execution, asked: Asked) -> bool:
-        """Return whether an execution was driven here, in the same epoch or a later one, and let go since then.
+    def was_let_go(self, execution: Execution, look: Look) -> bool:
+        """Return whether a run of an execution was let go after a look began, so that what that has read is older.
 
-        What was read of it is older than that.
+        The run was of the epoch that was read, or of a later one.
         """
-        epoch, end = self._ended.get(execution.id, (0, 0))
-        return end > asked.ends and execution.epoch <= epoch
+        epoch, number = self._let_go.get(execution.id, (0, 0))
+        return number > look.let_go and execution.epoch <= epoch
 
     def remove_all(self) -> list[Run]:
         """Count none of the runs any longer, and return them."""

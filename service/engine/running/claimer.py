@@ -11,7 +11,7 @@ import structlog
 
 from persistence.errors import PersistenceError, UnavailableError
 from persistence.model import ExecutionDetail
-from service.engine.running.active_runs import ActiveRuns, Asked
+from service.engine.running.active_runs import ActiveRuns, Look
 from service.engine.running.context import Context
 from service.engine.running.quarantine import Quarantine
 
@@ -35,7 +35,7 @@ class Claimer:
         context: Context,
         runs: ActiveRuns,
         quarantine: Quarantine,
-        adopt: Callable[[ExecutionDetail, Asked], Awaitable[None]],
+        adopt: Callable[[ExecutionDetail, Look], Awaitable[None]],
     ) -> None:
         self._context = context
         self._journal, self._ownership, self._settings = context.journal, context.ownership, context.settings
@@ -110,7 +110,7 @@ class Claimer:
         self._looked = self._context.now()
         if not (limit or (suspects and self._quarantine.is_exclusive)):
             return False
-        with runs.claiming(limit), runs.asking() as asked:
+        with runs.claiming(limit), runs.looking() as look:
             taken = await self._journal.claim(
                 self._ownership.incarnation,
                 limit,
@@ -123,10 +123,10 @@ class Claimer:
             self._quarantine.conclude(runs.all)
             for left, detail in zip(range(len(taken), 0, -1), taken, strict=True):
                 runs.claimed(left)
-                await self._take(detail, asked)
+                await self._take(detail, look)
         return 0 < limit <= len(taken)
 
-    async def _take(self, detail: ExecutionDetail, asked: Asked) -> None:
+    async def _take(self, detail: ExecutionDetail, look: Look) -> None:
         execution = detail.execution
         try:
             if self._quarantine.defers(execution, self._runs.all):
@@ -134,7 +134,7 @@ class Claimer:
                 await self._journal.release(self._ownership.incarnation, [execution.id])
                 self._context.work.poke_after(self._settings.probation)
             else:
-                await self._adopt(detail, asked)
+                await self._adopt(detail, look)
         except UnavailableError as error:  # a sweep finds it again
             log.warning("execution not taken up yet", execution_id=str(execution.id), error=str(error))
         except Exception as error:  # the others go on, whatever is wrong with this one

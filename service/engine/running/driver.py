@@ -26,7 +26,7 @@ from service.engine.planning.planner import Plan
 from service.engine.planning.reading import wanting
 from service.engine.planning.restoring import restoring
 from service.engine.planning.state import State
-from service.engine.running.active_runs import ActiveRuns, Asked
+from service.engine.running.active_runs import ActiveRuns, Look
 from service.engine.running.context import Context
 from service.engine.running.quarantine import Quarantine
 from service.engine.running.recovery import Recovery
@@ -80,28 +80,28 @@ class Driver:
         self._runs.add(run)
         run.begin(plan)
 
-    def asking(self) -> AbstractContextManager[Asked]:
-        """Give when the store is asked for executions, until these are taken up."""
-        return self._runs.asking()
+    def looking(self) -> AbstractContextManager[Look]:
+        """Give the moment before the store is asked for executions; to be left when what it gave is taken up."""
+        return self._runs.looking()
 
-    async def adopt(self, detail: ExecutionDetail, asked: Asked, verdict: Failure | None = None) -> None:
+    async def adopt(self, detail: ExecutionDetail, look: Look, verdict: Failure | None = None) -> None:
         """Go on with an execution from what was recorded, or end it by a verdict; if not now, a sweep finds it.
 
-        `asked` is when the store was asked for it.
+        `look` is the moment before the store was asked for it.
         """
         key, epoch = detail.execution.id, detail.execution.epoch
         under_way, newest = self._adopted.get(key, (0, 0))
         self._adopted[key] = under_way + 1, max(newest, epoch)
         self._runs.announce([key])
         try:
-            await self._adopt(detail, asked, verdict)
+            await self._adopt(detail, look, verdict)
         finally:
             under_way, newest = self._adopted.pop(key)
             if under_way > 1:
                 self._adopted[key] = under_way - 1, newest
             self._runs.arrived(key)
 
-    async def _adopt(self, detail: ExecutionDetail, asked: Asked, verdict: Failure | None) -> None:
+    async def _adopt(self, detail: ExecutionDetail, look: Look, verdict: Failure | None) -> None:
         execution = detail.execution
         if execution.incarnation != self._context.ownership.incarnation:
             return
@@ -143,7 +143,7 @@ class Driver:
         for name in state.awaited:
             await self._context.wishes.keep(execution.org, *parted(name))
         remote = await self._remote(execution.org, state) if verdict is None else frozenset[str]()
-        begin = partial(self._begin, asked, definition, state, verdict, remote)
+        begin = partial(self._begin, look, definition, state, verdict, remote)
         await self._begin_informed(detail, verdict, begin)
 
     async def _remote(self, org: str, state: State) -> frozenset[str]:
@@ -194,7 +194,7 @@ class Driver:
 
     def _begin(
         self,
-        asked: Asked,
+        look: Look,
         definition: Definition,
         state: State,
         verdict: Failure | None,
@@ -205,13 +205,13 @@ class Driver:
         ownership = self._context.ownership
         if execution.id in self._runs or not ownership.may_take or execution.incarnation != ownership.incarnation:
             return
-        if asked.generation != ownership.generation:  # the lease had run out since: another may have taken it
+        if look.generation != ownership.generation:  # the lease had run out since: another may have taken it
             self.recovery.look_for(execution.id, verdict=verdict)
             return
         if execution.epoch < self._adopted[execution.id][1]:
             return  # while its payloads were read, the process took it anew
-        if self._runs.has_gone_on(execution, asked):
-            return  # it was driven since, to its end or until others may take it
+        if self._runs.was_let_go(execution, look):
+            return  # it has been driven since, and has ended or was left to whoever takes it
         # Its workflow may have been resumed while it was read.
         state = replace(state, is_held_back=execution.held_back)
         run = Run(self._context, self, execution, definition, state)

@@ -23,7 +23,8 @@ class Inbox:
         self.standing: set[UUID] = set()
         """Messages that were taken and that the store has still, as far as is known."""
         self.unread: dict[UUID, Message] = {}
-        """Messages that were taken and have not been applied: until they are, nothing may be final.
+        """Messages that were taken and have not been applied: until they are, nothing may be final, nor begin before
+        the commit of its start.
 
         A transition that ends the execution, or changes a task, is refused while it has not seen all that binds. Were
         it made for the first of two messages, it would be refused again and again, by whoever read the two.

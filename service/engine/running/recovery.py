@@ -15,7 +15,7 @@ import structlog
 from persistence.errors import PersistenceError, UnavailableError
 from persistence.model import ExecutionDetail
 from service.engine.failure import Failure
-from service.engine.running.active_runs import Asked
+from service.engine.running.active_runs import Look
 from service.engine.running.context import Context
 
 log = structlog.get_logger(__name__)
@@ -47,14 +47,14 @@ class Pauses:
 class Taker(Protocol):
     """What executions that were found are handed to."""
 
-    def asking(self) -> AbstractContextManager[Asked]:
-        """Give when the store is asked for executions, until these are taken up."""
+    def looking(self) -> AbstractContextManager[Look]:
+        """Give the moment before the store is asked for executions; to be left when what it gave is taken up."""
         ...
 
-    async def adopt(self, detail: ExecutionDetail, asked: Asked, verdict: Failure | None = None) -> None:
+    async def adopt(self, detail: ExecutionDetail, look: Look, verdict: Failure | None = None) -> None:
         """Go on with an execution from what was recorded, or end it by a verdict.
 
-        `asked` is when the store was asked for it.
+        `look` is the moment before the store was asked for it.
         """
         ...
 
@@ -121,11 +121,11 @@ class Recovery:
 
     async def _take_up(self, execution_id: UUID, verdict: Failure | None) -> bool:
         """Hand the execution over if it is still ours; return whether the store has answered."""
-        with self._taker.asking() as asked:
+        with self._taker.looking() as look:
             try:
                 detail = await self._context.journal.load(self._context.ownership.incarnation, execution_id)
             except UnavailableError:
                 return False
             if detail is not None:
-                await self._taker.adopt(detail, asked, verdict)
+                await self._taker.adopt(detail, look, verdict)
             return True

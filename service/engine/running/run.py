@@ -92,9 +92,6 @@ class Run:
         self._inbox = Inbox(execution.mail)
         self._deaths = Deaths(execution.deaths, state)
         self._attempts = Attempts(self, context)
-        # Attempts whose start is committed, and which begin when all messages that have come are applied: one of these
-        # may be a cancel that was answered.
-        self._due: list[StartAttempt] = []
         self._timer = Timer(context.now, self._fire)
 
     @property
@@ -136,7 +133,6 @@ class Run:
             plan = planner.apply(self.definition, self.state, happening, begins=begins, settles=settles, latest=latest)
             self.share.spend(plan.work)
             self._take(plan, happening, survived=self._deaths.count > 0 and self._is_proof(happening, plan))
-            self._begin_due()
 
     def _is_proof(self, happening: Happening, plan: Plan) -> bool:
         """Whether what happened shows that the execution, whose owners died, does no harm."""
@@ -293,7 +289,6 @@ class Run:
         self._awaits_mail = True
         with self._guard:
             self._hand_over(planner.apply(self.definition, before, result, settles=False), survived=survived)
-            self._begin_due()
         self.context.mail.poke()  # what came while it was closing was let go
 
     def _committed(
@@ -351,7 +346,8 @@ class Run:
 
         What a step gives that has no effect outside is seen by nobody before its commit, which comes after that of its
         start, or not at all: transitions of an execution are written in order and fenced together. What it emits waits
-        for the commit of its start.
+        for the commit of its start. Nothing begins so while a message is unread: it may be a cancel that was answered,
+        and is applied in this turn, too.
         """
         is_early = not (self._is_closing or self._in_flight > AHEAD or self._inbox.unread)
         early = self._harmless(plan) if is_early else []
@@ -365,17 +361,9 @@ class Run:
     def _perform(self, plan: Plan) -> None:
         for effect in plan.effects:
             if isinstance(effect, StartAttempt):
-                self._due.append(effect)
-            else:
-                self._due = [due for due in self._due if due.key != effect.key]
-                self._attempts.cancel(effect)
-        self._begin_due()
-
-    def _begin_due(self) -> None:
-        if self._due and not self._inbox.unread:
-            due, self._due = self._due, []
-            for effect in due:
                 self._start(effect)
+            else:
+                self._attempts.cancel(effect)
 
     def _start(self, effect: StartAttempt) -> None:
         # Its end, that of its item or of all may have been decided while the start was on its way to the disk.

@@ -194,11 +194,11 @@ class Runner:
             await within(EFFECT, run.settled())
         if execution.id not in runs and self.ownership.may_take:
             try:
-                with runs.asking() as asked:
+                with runs.looking() as look:
                     detail = await self.context.journal.claim_one(self.incarnation, execution.org, execution.id)
-                    self.context.work.tell()  # or while this was on its way
+                    self.context.work.tell()  # a look may have been quicker than this call
                     if detail is not None:
-                        await self._driver.adopt(detail, asked)
+                        await self._driver.adopt(detail, look)
             except UnavailableError as error:  # the message is kept, and whoever takes the execution sees it
                 log.warning("message not seen yet", execution_id=str(execution.id), error=str(error))
         if (run := runs.get(execution.id)) is not None:

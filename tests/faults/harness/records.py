@@ -213,7 +213,7 @@ class Row:
     steps: Sequence[Step] = ()
     has_ended: bool = True
     correlation_id: str = ""
-    """Only those have one that signals start."""
+    """Only those executions have one that signals start."""
 
 
 @dataclass(frozen=True)
