@@ -9,7 +9,6 @@ from uuid import UUID
 from flowkeep.payload import from_struct
 from flowkeep.v1.event_pb2 import ExecutionEvent
 from tests.simulation.folding import opened
-from tests.simulation.runs import Runs
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -23,14 +22,11 @@ READ = f"${{ '{VARIABLE}' in vars ? vars.{VARIABLE} : {UNSET} }}"
 
 def check_variables(world: World) -> Iterator[str]:
     """Give steps that were called with another value than the variable had, and values that were set and are lost."""
-    runs = Runs(world)
     for execution_id, row in world.database.tables.executions.items():
         document = world.scenario.workflows[row.execution.workflow_id.int - 1].document
         readers = {step["id"] for step in document["steps"] if step["params"].get("value") == READ}
         messages = opened(row.events)
-        problems = [*_called(messages, readers)]
-        if not runs.was_cancelled(execution_id):
-            problems += _lost(world, execution_id, messages)
+        problems = [*_called(messages, readers), *_lost(world, execution_id, messages)]
         yield from (f"CA10: {problem} ({execution_id})" for problem in problems)
 
 
