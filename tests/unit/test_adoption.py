@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from persistence.model import Execution
 from persistence.transition import CommitResult
 from service.engine.running import driver as driving
-from service.engine.running.active_runs import Look
+from service.engine.running.ownership import Look
 from tests.unit.planner_definitions import sequence, step
 from tests.unit.planner_programs import Driver
 

@@ -17,7 +17,8 @@ from persistence.model import ExecutionState, MessageKind
 from persistence.posting import Posting
 from persistence.transition import CommitResult, Transition
 from service.engine.requests import StartRequest
-from service.engine.running.active_runs import ActiveRuns, Look
+from service.engine.running.active_runs import ActiveRuns
+from service.engine.running.ownership import Look
 from service.engine.watch import Output
 from tests.patience import judged
 from tests.unit.house import PATIENCE, SCOPE, SELDOM, House, begun, by_path, opened_house, step

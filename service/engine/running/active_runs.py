@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, KeysView
 from contextlib import contextmanager
 from itertools import takewhile
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from persistence.journal import MessageKey
@@ -15,17 +15,9 @@ from persistence.model import Execution, Mail
 from persistence.shares import Shares
 from service.engine.held import Held
 from service.engine.running.context import Context
+from service.engine.running.ownership import Look
 from service.engine.running.quarantine import Quarantine
 from service.engine.running.run import Run
-
-
-class Look(NamedTuple):
-    """The moment at which the store was asked for executions: the generation of the ownership, and how many runs had
-    been let go while it was being asked.
-    """
-
-    generation: int
-    let_go: int
 
 
 class ActiveRuns:

@@ -11,8 +11,9 @@ import structlog
 
 from persistence.errors import PersistenceError, UnavailableError
 from persistence.model import ExecutionDetail
-from service.engine.running.active_runs import ActiveRuns, Look
+from service.engine.running.active_runs import ActiveRuns
 from service.engine.running.context import Context
+from service.engine.running.ownership import Look
 from service.engine.running.quarantine import Quarantine
 
 log = structlog.get_logger(__name__)

@@ -26,8 +26,9 @@ from service.engine.planning.planner import Plan
 from service.engine.planning.reading import wanting
 from service.engine.planning.restoring import restoring
 from service.engine.planning.state import State
-from service.engine.running.active_runs import ActiveRuns, Look
+from service.engine.running.active_runs import ActiveRuns
 from service.engine.running.context import Context
+from service.engine.running.ownership import Look
 from service.engine.running.quarantine import Quarantine
 from service.engine.running.recovery import Recovery
 from service.engine.running.run import Run

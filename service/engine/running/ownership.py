@@ -10,7 +10,17 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 from uuid import UUID
+
+
+class Look(NamedTuple):
+    """The moment at which the store was asked for executions: the generation of the ownership, and how many runs had
+    been let go while it was being asked.
+    """
+
+    generation: int
+    let_go: int
 
 
 class Ownership:

@@ -15,8 +15,8 @@ import structlog
 from persistence.errors import PersistenceError, UnavailableError
 from persistence.model import ExecutionDetail
 from service.engine.failure import Failure
-from service.engine.running.active_runs import Look
 from service.engine.running.context import Context
+from service.engine.running.ownership import Look
 
 log = structlog.get_logger(__name__)
 
